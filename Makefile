@@ -1,0 +1,45 @@
+# Two commands are enough: `make demo` runs the main job, `make test` checks everything. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Nothing phones home, and nothing is fetched from a model hub.
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export HF_HUB_OFFLINE := 1
+
+.PHONY: install demo test check lock clean
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "Promptward needs CPython 3.11, 3.12 or 3.13; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/promptward simulate --out runs/demo
+
+test: check
+	$(BIN)/python -m pytest -n 2
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+# The lock holds exact versions for CPython 3.11 to 3.13. torch's CUDA packages are left out: torch asks for them
+# by itself where its build needs them. tests/test_packaging.py fails when pyproject.toml and the lock drift apart.
+lock: install
+	{ echo "# Made by 'make lock' from pyproject.toml; do not edit."; \
+	  $(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --quiet pyproject.toml \
+	    --constraint requirements.lock | grep -vE '^(nvidia-|cuda-|triton)'; } > .lock.new
+	mv .lock.new requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info

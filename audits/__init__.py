@@ -1,0 +1,1 @@
+"""Certificates and attacks on what was shared."""

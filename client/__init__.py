@@ -1,0 +1,1 @@
+"""A hospital: its records, its private training step, its ledger and its egress gate."""

@@ -1,0 +1,172 @@
+"""A hospital's records: CSV, Parquet or JSONL rows become sentences, grouped by patient."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.errors import InputError
+from shared.template import RecordText, is_absent
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The records of a site's patients.
+
+    Attributes:
+        texts: one sentence a record.
+        labels: label index of each record.
+        patients: patient index of each record, ``0 .. size - 1``.
+        size: number of patients; private, never sent.
+    """
+
+    texts: tuple[str, ...]
+    labels: tuple[int, ...]
+    patients: tuple[int, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Mapping_:  # noqa: N801 (typing.Mapping is in use here)
+    """How a site's columns map to the card: see `client.site.DataTable`."""
+
+    label: str
+    labels: Mapping[str, str]
+    columns: Mapping[str, str]
+    patient: str | None = None
+    split: str | None = None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a table as rows; the kind follows from the ending .csv, .parquet or .jsonl.
+
+    Raises `InputError` naming the file, and for JSONL the line.
+    """
+    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_jsonl}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: files ending in '{path.suffix}' are not read; use {', '.join(readers)}.")
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; check [data] path.")
+    try:
+        return reader(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({str(error).splitlines()[0]}).") from None
+
+
+def cohort(rows: Sequence[Row], how: Mapping_, text: RecordText, labels: Sequence[str], part: str, max_records: int, source: str) -> Cohort:
+    """Turn rows into a cohort of the part `train` or `test`.
+
+    Args:
+        rows: the table.
+        how: column and label mapping.
+        text: the card's template.
+        labels: the card's labels.
+        part: keep rows whose split column says this; without a split column every row is `train`.
+        max_records: records kept per patient, the first in file order (a rule that no value decides).
+        source: file name for messages.
+
+    Raises:
+        InputError: missing column, empty or unknown label, a cell that the template cannot say.
+    """
+    _check_columns(rows, how, text, source)
+    index = {name: i for i, name in enumerate(labels)}
+    texts: list[str] = []
+    targets: list[int] = []
+    owners: list[int] = []
+    seen: dict[str, int] = {}
+    count: dict[int, int] = {}
+    for line, row in enumerate(rows, start=1):
+        if _part(row, how, source, line) != part:
+            continue
+        owner = seen.setdefault(_patient(row, how, source, line), len(seen))
+        count[owner] = count.get(owner, 0) + 1
+        target = index[_label(row, how, index, source, line)]
+        sentence = _say(row, how, text, source, line)
+        if count[owner] <= max_records:
+            texts.append(sentence)
+            targets.append(target)
+            owners.append(owner)
+    return Cohort(tuple(texts), tuple(targets), tuple(owners), len(seen))
+
+
+def _read_csv(path: Path) -> list[Row]:
+    import pandas as pd  # noqa: PLC0415 (a second to import)
+
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=["", "NA", "NaN", "nan", "null"])
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[no-any-return]
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]
+
+
+def _read_jsonl(path: Path) -> list[Row]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}: line {number} is not JSON ({error}); mend or remove it.") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: line {number} is not a JSON object; write one object a line.")
+        rows.append(row)
+    return rows
+
+
+def _check_columns(rows: Sequence[Row], how: Mapping_, text: RecordText, source: str) -> None:
+    if not rows:
+        raise InputError(f"{source}: the table has no rows; give at least one patient.")
+    have = {name for row in rows for name in row}
+    fields = {name: how.columns.get(name, name) for name in text.names}
+    unknown = sorted(set(how.columns) - set(fields))
+    if unknown:
+        raise InputError(f"{source}: [data.columns] maps '{unknown[0]}', which the task card does not use; remove it.")
+    wanted = [*fields.values(), how.label, *(c for c in (how.patient, how.split) if c)]
+    absent = next((column for column in wanted if column not in have), None)
+    if absent is not None:
+        raise InputError(
+            f"{source}: column '{absent}' is missing; the table has {', '.join(sorted(have))}. Map it in [data] or [data.columns]."
+        )
+
+
+def _part(row: Row, how: Mapping_, source: str, line: int) -> str:
+    value = "train" if how.split is None else str(row.get(how.split)).strip()
+    if value not in ("train", "test"):
+        raise InputError(f"{source}: row {line}: column '{how.split}' says '{value}'; write train or test.")
+    return value
+
+
+def _patient(row: Row, how: Mapping_, source: str, line: int) -> str:
+    if how.patient is None:
+        return str(line)
+    if is_absent(row.get(how.patient)):
+        raise InputError(f"{source}: row {line}: column '{how.patient}' names no patient; every record needs one.")
+    return str(row[how.patient]).strip()
+
+
+def _label(row: Row, how: Mapping_, known: Mapping[str, int], source: str, line: int) -> str:
+    value = row.get(how.label)
+    if is_absent(value):
+        raise InputError(f"{source}: row {line}: label column '{how.label}' is empty; fill it or drop the row.")
+    name = how.labels.get(str(value).strip())
+    if name is None:
+        mapped = ", ".join(how.labels)
+        raise InputError(f"{source}: row {line}: label '{value}' is not mapped; [data.labels] knows {mapped}.")
+    if name not in known:
+        raise InputError(f"{source}: [data.labels] maps to '{name}', which is no label of the task card ({', '.join(known)}).")
+    return name
+
+
+def _say(row: Row, how: Mapping_, text: RecordText, source: str, line: int) -> str:
+    try:
+        return text.render({name: row.get(how.columns.get(name, name)) for name in text.names})
+    except InputError as error:
+        raise InputError(f"{source}: row {line}: {error}") from None

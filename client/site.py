@@ -1,0 +1,51 @@
+"""The site file: the hospital's own TOML file. Nothing in it is ever set by the coordinator."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from shared.card import SiteName
+from shared.toml import Table, parse, read_text
+
+
+class DataTable(Table):
+    """Where the records are and how their columns and labels map to the task card."""
+
+    path: Path
+    label: str
+    labels: dict[str, str]  # raw value -> the card's label
+    columns: dict[str, str] = {}  # the card's field -> local column; default: the same name
+    patient: str | None = None  # column that names the patient; default: every row is a patient
+    split: str | None = None  # column with 'train' or 'test'; test rows are never trained on and never leave
+
+
+class LedgerTable(Table):
+    """Where releases are recorded."""
+
+    path: Path
+
+
+class PolicyTable(Table):
+    """What this hospital allows, whatever a coordinator asks for."""
+
+    epsilon: Annotated[float, Field(gt=0)]  # total for this ledger, over all tasks and runs, at the card's delta
+    task: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None  # the only task digest to answer
+
+
+class SiteFile(Table):
+    """The whole site file; relative paths are relative to the file's folder."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    site: SiteName
+    data: DataTable
+    ledger: LedgerTable
+    policy: PolicyTable
+
+
+def load_site(path: Path) -> SiteFile:
+    """Load a site file with its paths made absolute; raise `InputError` naming file and key."""
+    site = parse(SiteFile, read_text(path), str(path))
+    home = path.resolve().parent
+    data = site.data.model_copy(update={"path": home / site.data.path})
+    return site.model_copy(update={"data": data, "ledger": LedgerTable(path=home / site.ledger.path)})

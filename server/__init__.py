@@ -1,0 +1,1 @@
+"""The coordinator: aggregation, roster, checkpoints and the Flower strategy. It holds nothing private."""

@@ -1,0 +1,1 @@
+"""What all parties agree on: task card, prompt tensor, backbones, privacy mechanism and accounting, wire contract."""

@@ -1,0 +1,168 @@
+"""The task card: the public TOML file that a federation agrees on. Its SHA-256 digest is the task's identity."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from shared.errors import InputError
+from shared.template import FieldTable, RecordText
+from shared.toml import Table, digest, parse, read_text
+
+SHIPPED = Path(__file__).parent / "cards"
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+SiteName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$")]
+Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Label(Table):
+    """One label: the name that records carry, and a public text whose embedding starts its row."""
+
+    name: str
+    text: str
+
+
+class BackboneTable(Table):
+    """The frozen model: `package:IMPORT_NAME/FOLDER`, `folder:PATH` or `hub:ORG/NAME`, and its fingerprint."""
+
+    source: Annotated[str, StringConstraints(pattern=r"^(package|folder|hub):.+")]
+    fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    max_tokens: Annotated[int, Field(ge=4, le=8192)] = 128
+
+
+class PromptTable(Table):
+    """The one trainable tensor and how it reads a record."""
+
+    rows: Annotated[int, Field(ge=0, le=512)] = 1
+    layer: Annotated[int, Field(ge=0)] = 0  # 0: at the input; k: before the backbone's k-th encoder layer
+    init: Annotated[str, StringConstraints(pattern=r"^(text:.+|vocabulary|random)$")] = "vocabulary"
+    label_rows: bool = True
+    scale: Positive = 20.0  # logits are scale * cosine between the pooled record and a label row
+    public_records: Annotated[int, Field(ge=1, le=100_000)] = 256  # drawn from the template; they centre the pooled output
+    directions: Annotated[int, Field(ge=0)] = 0  # 0: the whole space; k: only the k leading public directions move
+
+
+class PrivacyTable(Table):
+    """The mechanism that every site applies to its own patients."""
+
+    mechanism: Literal["gaussian", "none"] = "gaussian"
+    unit: Literal["patient"] = "patient"
+    adjacency: Literal["add-or-remove-one"] = "add-or-remove-one"
+    delta: Annotated[float, Field(gt=0, lt=1e-2)]
+    sample_rate: Rate
+    clip_norm: Positive
+    noise_multiplier: Positive | None = None  # give this, or epsilon and it is calibrated
+    epsilon: Positive | None = None
+    max_records: Annotated[int, Field(ge=1, le=1000)] = 1  # k_max: records of one patient that a step may look at
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> "PrivacyTable":
+        if (self.noise_multiplier is None) == (self.epsilon is None):
+            raise ValueError("[privacy] needs exactly one of noise_multiplier and epsilon; give one")
+        return self
+
+
+class PlanTable(Table):
+    """The training plan; every number here is public."""
+
+    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    patients_per_round: Positive  # public denominator of the sum over all sites, never a count of real patients
+    local_steps: Annotated[int, Field(ge=1, le=1000)] = 1
+    local_learning_rate: Positive = 0.1
+    optimizer: Literal["sgd", "adam"] = "adam"
+    learning_rate: Positive = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    average_last: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of late rounds whose prompts are averaged
+    sites: tuple[SiteName, ...]
+    quorum: Annotated[int, Field(ge=1)] | None = None  # sites that must contribute to a round; default: all
+
+    @field_validator("sites")
+    @classmethod
+    def _distinct(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
+        if not sites:
+            raise ValueError("the roster is empty; name at least one site")
+        twice = sorted({site for site in sites if sites.count(site) > 1})
+        if twice:
+            raise ValueError(f"site '{twice[0]}' is listed twice; list each site once")
+        return sites
+
+    @model_validator(mode="after")
+    def _quorum_fits(self) -> "PlanTable":
+        if self.quorum is not None and self.quorum > len(self.sites):
+            raise ValueError(f"quorum {self.quorum} is more than the {len(self.sites)} sites of the roster; lower it")
+        return self
+
+
+class Reference(Table):
+    """A published or recomputed number that results stand beside in the report."""
+
+    name: str
+    mean_of_sites_accuracy: float | str | None = None
+    pooled_accuracy: float | None = None
+    pooled_auc: float | None = None
+    note: str = ""
+
+
+class TaskCard(Table):
+    """The whole card. See `shared/cards/heart-disease.toml` for a commented example."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Name
+    title: str
+    labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=100)]
+    backbone: BackboneTable
+    prompt: PromptTable = PromptTable()
+    text: str
+    fields: dict[str, FieldTable] = {}
+    privacy: PrivacyTable
+    plan: PlanTable
+    files: dict[str, Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]] = {}  # demo data: path -> SHA-256
+    references: tuple[Reference, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TaskCard":
+        names = [label.name for label in self.labels]
+        if len(set(names)) < len(names):
+            raise ValueError("two labels have the same name; name each label once")
+        if self.prompt.rows == 0 and not self.prompt.label_rows:
+            raise ValueError("[prompt] has neither rows nor label_rows, so nothing could be trained; give one")
+        RecordText(self.text, dict(self.fields))  # says which placeholder has no field, or which field is unused
+        return self
+
+    @property
+    def record_text(self) -> RecordText:
+        """The template that turns a record into a sentence."""
+        return RecordText(self.text, dict(self.fields))
+
+    @property
+    def quorum(self) -> int:
+        """The number of sites that must contribute to a round."""
+        return self.plan.quorum or len(self.plan.sites)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A parsed card with the exact text it came from and that text's digest."""
+
+    card: TaskCard
+    text: str
+    digest: str
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> "Task":
+        """Parse a card's text; raise `InputError` that names `source` and the key."""
+        return cls(parse(TaskCard, text, source), text, digest(text))
+
+    @classmethod
+    def load(cls, name_or_path: str) -> "Task":
+        """Load a card from a path, or a shipped one by its name such as `heart-disease`."""
+        path = Path(name_or_path)
+        if path.suffix != ".toml" and not path.exists():
+            path = SHIPPED / f"{name_or_path}.toml"
+            if not path.exists():
+                shipped = ", ".join(sorted(card.stem for card in SHIPPED.glob("*.toml")))
+                raise InputError(f"{name_or_path}: no such file and no shipped card; shipped cards: {shipped}.")
+        return cls.parse(read_text(path), str(path))

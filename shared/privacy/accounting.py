@@ -1,0 +1,155 @@
+"""Epsilon from events, by three accountants that check each other.
+
+An event is what one or several releases of the Poisson-subsampled Gaussian mechanism did. Published is the number of
+dp-accounting's privacy loss distribution (PLD); Opacus' PRV and RDP accountants are recomputed beside it. Opacus' GDP
+accountant is not offered, because it reports less than was spent (privacy.md, table 2.1).
+"""
+
+import functools
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import InputError
+
+ORDERS = [1 + x / 10 for x in range(1, 100)] + [float(x) for x in range(11, 128)] + [160.0, 192.0, 256.0, 384.0, 512.0, 1024.0]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release: ``sum of clipped gradients of a Poisson draw + N(0, (noise_multiplier * clip_norm)^2)``.
+
+    Unit: patient. Adjacency: add or remove one patient.
+    """
+
+    sample_rate: float
+    noise_multiplier: float
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a list of releases spent, with everything that the number means."""
+
+    epsilon: float
+    delta: float
+    prv: float
+    rdp: float
+    releases: int
+    accountant: str = "PLD"
+    unit: str = "patient"
+    adjacency: str = "add-or-remove-one"
+
+
+def spent(releases: Iterable[Release], delta: float) -> Spent:
+    """Compose releases, of several tasks too, jointly on the same patients; no release spends nothing.
+
+    Raises `InputError` for a release without noise: its epsilon is infinite.
+    """
+    counted = _counted(releases)
+    if not counted:
+        return Spent(0.0, delta, 0.0, 0.0, 0)
+    if any(not sigma > 0 for (_, sigma), _ in counted):
+        raise InputError("a release without noise has no finite epsilon; it cannot be accounted.")
+    return Spent(_pld(counted, delta), delta, _prv(counted, delta), _rdp(counted, delta), sum(n for _, n in counted))
+
+
+def epsilon(sample_rate: float, noise_multiplier: float, releases: int, delta: float) -> float:
+    """Return the PLD epsilon of `releases` equal releases."""
+    return _pld((((sample_rate, noise_multiplier), releases),), delta)
+
+
+@functools.lru_cache(maxsize=64)
+def calibrate(target: float, delta: float, sample_rate: float, releases: int) -> float:
+    """Return the smallest noise multiplier, to 0.1 %, whose PLD epsilon is at most `target`.
+
+    Raises `InputError` when no multiplier up to 10,000 is enough.
+    """
+    low, high = 0.05, 1.0
+    while epsilon(sample_rate, high, releases, delta) > target:
+        low, high = high, high * 2
+        if high > 10_000:
+            raise InputError(
+                f"epsilon {target:g} at delta {delta:g} cannot be reached with {releases} releases at rate {sample_rate:g}; "
+                "raise epsilon, or lower rounds or sample_rate."
+            )
+    while high / low > 1.001:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if epsilon(sample_rate, middle, releases, delta) <= target else (middle, high)
+    return high
+
+
+Counted = tuple[tuple[tuple[float, float], int], ...]
+
+
+def _counted(releases: Iterable[Release]) -> Counted:
+    """Group equal releases: composition does not depend on their order."""
+    return tuple(sorted(Counter((r.sample_rate, r.noise_multiplier) for r in releases).items()))
+
+
+@functools.lru_cache(maxsize=256)
+def _pld(counted: Counted, delta: float) -> float:
+    """Privacy loss distribution, both directions (dp-accounting)."""
+    return float(_accountant(counted).get_epsilon(delta))
+
+
+def _accountant(counted: Counted) -> Any:
+    import dp_accounting  # noqa: PLC0415 (half a second to import)
+    from dp_accounting.pld import PLDAccountant  # noqa: PLC0415
+
+    accountant = PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    for (rate, sigma), count in counted:
+        step = dp_accounting.GaussianDpEvent(sigma)
+        event = step if rate == 1 else dp_accounting.PoissonSampledDpEvent(rate, step)
+        accountant.compose(dp_accounting.SelfComposedDpEvent(event, count))
+    return accountant
+
+
+@functools.lru_cache(maxsize=256)
+def _prv(counted: Counted, delta: float) -> float:
+    """Privacy random variables, upper bound (Opacus; Gopi et al. 2021)."""
+    from opacus.accountants import PRVAccountant  # noqa: PLC0415
+
+    accountant = PRVAccountant()
+    accountant.history = [(sigma, rate, count) for (rate, sigma), count in counted]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(accountant.get_epsilon(delta=delta, eps_error=0.01))
+
+
+@functools.lru_cache(maxsize=256)
+def _rdp(counted: Counted, delta: float) -> float:
+    """Rényi differential privacy (Opacus; Mironov et al. 2019)."""
+    from opacus.accountants.analysis import rdp  # noqa: PLC0415
+
+    total = sum(rdp.compute_rdp(q=rate, noise_multiplier=sigma, steps=n, orders=ORDERS) for (rate, sigma), n in counted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(rdp.get_privacy_spent(orders=ORDERS, rdp=total, delta=delta)[0])
+
+
+def attacker(events: Sequence[Release], delta: float) -> tuple[float, float]:
+    """Return (mu, accuracy): what the best attacker can do who asks whether one given patient took part.
+
+    Accuracy is balanced over both answers: ``(1 + delta(0)) / 2`` on the PLD's curve, exact for the dominating pair. mu is
+    the smallest parameter of Gaussian differential privacy whose curve lies above the PLD's at 24 points (Dong et al. 2022).
+    """
+    import numpy as np  # noqa: PLC0415
+
+    accountant = _accountant(_counted(events))
+    deltas = {float(eps): accountant.get_delta(float(eps)) for eps in np.linspace(0, spent(events, delta).epsilon, 24)}
+    return max(_gaussian_mu(eps, d) for eps, d in deltas.items()), (1 + deltas[0.0]) / 2
+
+
+def _gaussian_mu(eps: float, delta: float) -> float:
+    """Return the mu whose curve passes through (eps, delta): Dong et al. 2022, corollary 2.13."""
+    from scipy.stats import norm  # noqa: PLC0415
+
+    low, high = 1e-6, 100.0
+    while high - low > 1e-6:
+        mu = (low + high) / 2
+        found = norm.cdf(-eps / mu + mu / 2) - math.exp(eps) * norm.cdf(-eps / mu - mu / 2)
+        low, high = (mu, high) if found < delta else (low, mu)
+    return high

@@ -1,0 +1,72 @@
+"""The wire contract: what a request and a reply hold, and nothing else.
+
+Request (coordinator -> hospital): one array `prompt` and the facts that name the round.
+Reply (hospital -> coordinator): one array `update` of the prompt's shape and dtype. No counts, metrics, timings or texts.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Array as FlowerArray
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+
+from shared.errors import RefusedError
+from shared.prompt import Array
+
+PROMPT = "prompt"
+UPDATE = "update"
+ROUND = "round"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One round's request: the task, the run, the round (from 1) and the prompt to start from."""
+
+    task_digest: str
+    run: str
+    round: int
+    prompt: Array
+
+
+def pack_request(request: Request) -> RecordDict:
+    """Put a request into Flower's records."""
+    facts = {"task": request.task_digest, "run": request.run, "round": request.round}
+    return RecordDict({PROMPT: ArrayRecord({PROMPT: FlowerArray(request.prompt)}), ROUND: ConfigRecord(facts)})
+
+
+def unpack_request(content: RecordDict) -> Request:
+    """Read a request; raise `RefusedError` for anything that is not exactly one."""
+    try:
+        facts = content.config_records[ROUND]
+        prompt = content.array_records[PROMPT][PROMPT].numpy()
+        request = Request(str(facts["task"]), str(facts["run"]), int(facts["round"]), prompt)  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedError(f"the request is not one of ours ({error!r})") from None
+    if len(content) != 2 or len(facts) != 3 or len(content.array_records[PROMPT]) != 1:
+        raise RefusedError("the request holds more than a prompt, a task, a run and a round")
+    return request
+
+
+def pack_reply(update: Array) -> RecordDict:
+    """Put the one declared array into Flower's records, rebuilt from its bytes."""
+    return RecordDict({UPDATE: ArrayRecord({UPDATE: FlowerArray(np.array(update, dtype=np.float32, order="C"))})})
+
+
+def unpack_reply(content: RecordDict) -> Array:
+    """Read a reply; raise `ValueError` with the reason for anything that is not exactly the one array."""
+    if list(content) != [UPDATE] or UPDATE not in content.array_records:
+        raise ValueError(f"it holds {sorted(content)} instead of one record '{UPDATE}'")
+    arrays = content.array_records[UPDATE]
+    if list(arrays) != [UPDATE]:
+        raise ValueError(f"it holds arrays {sorted(arrays)} instead of one array '{UPDATE}'")
+    update = arrays[UPDATE].numpy()
+    if update.dtype != np.float32:
+        raise ValueError(f"its dtype is {update.dtype} instead of float32")
+    return update
+
+
+def sha256(array: Array) -> str:
+    """Return the SHA-256 of shape and bytes of an array, as ledger and transcript name it."""
+    head = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
