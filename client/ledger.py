@@ -1,30 +1,23 @@
-"""The ledger: a hospital's append-only, hash-chained record of every release. Epsilon is recomputed from it, never stored.
+"""The ledger: a hospital's append-only record of every release. Epsilon is recomputed from it and never stored.
 
-A line is a JSON object whose `chain` is the SHA-256 of the previous line's `chain` and of its own other fields. A line is
-written and flushed to disk before the bytes it pays for may leave.
+An event is written, and on the disk, before the bytes it pays for may leave.
 """
 
-import fcntl
-import hashlib
-import json
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from client.chain import Chain, Entry, read_chain
 from shared.errors import InputError
 from shared.privacy.accounting import Release, Spent, spent
-
-GENESIS = "0" * 64
 
 
 @dataclass(frozen=True)
 class Event:
     """One charge: what is needed to recompute epsilon, and which bytes it paid for.
 
-    `releases` is the number of noised sums inside the one payload (local steps of the round).
+    `releases` is the number of noised sums in the one payload (the round's local steps). The unit of privacy is the
+    patient, the adjacency is add or remove one patient.
     """
 
     task: str
@@ -37,101 +30,50 @@ class Event:
     noise_multiplier: float
     clip_norm: float
     max_records: int
-    delta: float
     unit: str = "patient"
     adjacency: str = "add-or-remove-one"
 
 
-@dataclass(frozen=True)
-class Line:
-    """An event with its time, its place in the chain and the chain's new head."""
-
-    number: int
-    time: float
-    event: Event
-    chain: str
+def read_ledger(path: Path) -> list[Event]:
+    """Read and verify a ledger; raise `InputError` naming file and line where it is broken."""
+    return [_event(entry, path) for entry in read_chain(path)]
 
 
-def link(head: str, number: int, when: float, event: Event) -> str:
-    """Return the chain's new head after this line."""
-    body = json.dumps([number, when, asdict(event)], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"{head}{body}".encode()).hexdigest()
-
-
-def read_ledger(path: Path) -> list[Line]:
-    """Read and verify a ledger; a file that is not there is an empty ledger.
-
-    Raises `InputError` naming file and line where the chain breaks or a line cannot be read.
-    """
-    lines: list[Line] = []
-    head = GENESIS
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    for number, raw in enumerate(text.splitlines(), start=1):
-        try:
-            data = json.loads(raw)
-            line = Line(data["number"], data["time"], Event(**data["event"]), data["chain"])
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{path}: line {number} is not a ledger line; restore the file from the hospital's backup.") from None
-        if line.number != number or line.chain != link(head, number, line.time, line.event):
-            raise InputError(f"{path}: the chain breaks at line {number}; the ledger was changed after it was written.")
-        lines.append(line)
-        head = line.chain
-    return lines
-
-
-def releases(lines: list[Line]) -> list[Release]:
-    """Return every release that the lines charge."""
-    return [Release(e.sample_rate, e.noise_multiplier) for line in lines for e in [line.event] for _ in range(e.releases)]
+def releases(events: Iterable[Event]) -> list[Release]:
+    """Return every release that the events charge."""
+    return [Release(e.sample_rate, e.noise_multiplier) for e in events for _ in range(e.releases)]
 
 
 class Ledger:
-    """An open ledger. One process at a time may hold it.
+    """An open ledger, written by one process."""
 
-    Args:
-        path: the JSONL file; created on the first charge.
-        durable: wait for the disk at every charge. False only in simulations, where no patient is at stake.
-        clock: seconds since 1970.
-    """
-
-    def __init__(self, path: Path, durable: bool = True, clock: Callable[[], float] = time.time) -> None:
-        """Read and verify what is there."""
-        self.path, self._durable, self._clock = path, durable, clock
-        self.lines = read_ledger(path)
+    def __init__(self, chain: Chain) -> None:
+        """Read the events that are in the chain."""
+        self._chain = chain
+        self.events = [_event(entry, chain.path) for entry in chain.entries]
 
     @property
-    def head(self) -> str:
-        """The chain's head, `GENESIS` when nothing was charged."""
-        return self.lines[-1].chain if self.lines else GENESIS
+    def path(self) -> Path:
+        """The ledger's file."""
+        return self._chain.path
 
     def spent(self, delta: float) -> Spent:
-        """Return what all charges together spent."""
-        return spent(releases(self.lines), delta)
+        """Return what all charges together spent, over all tasks, runs and rounds."""
+        return spent(releases(self.events), delta)
 
     def find(self, task: str, run: str, round_: int) -> Event | None:
         """Return the charge of this round, if there is one."""
-        return next((e for e in (line.event for line in reversed(self.lines)) if (e.task, e.run, e.round) == (task, run, round_)), None)
+        wanted = (task, run, round_)
+        return next((e for e in reversed(self.events) if (e.task, e.run, e.round) == wanted), None)
 
-    def charge(self, event: Event) -> Line:
-        """Append an event and wait for the disk; only after this returns may the payload leave."""
-        with self._exclusive() as file:
-            number, when = len(self.lines) + 1, self._clock()
-            line = Line(number, when, event, link(self.head, number, when, event))
-            data = {"number": number, "time": when, "event": asdict(event), "chain": line.chain}
-            os.write(file, (json.dumps(data, sort_keys=True) + "\n").encode())
-            if self._durable:
-                os.fsync(file)
-        self.lines.append(line)
-        return line
+    def charge(self, event: Event) -> None:
+        """Write an event; only after this returns may its payload leave."""
+        self._chain.append(asdict(event))
+        self.events.append(event)
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[int]:
-        """Hold the file alone, and refuse when it grew behind our back."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if self._durable and len(read_ledger(self.path)) != len(self.lines):
-                raise InputError(f"{self.path}: another process writes to this ledger; stop it, then start again.")
-            yield file
-        finally:
-            os.close(file)
+
+def _event(entry: Entry, path: Path) -> Event:
+    try:
+        return Event(**entry.body)
+    except TypeError:
+        raise InputError(f"{path}: line {entry.number} is no ledger event; is this the ledger?") from None

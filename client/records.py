@@ -1,6 +1,7 @@
 """A hospital's records: CSV, Parquet or JSONL rows become sentences, grouped by patient."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +31,15 @@ class Cohort:
 
 
 @dataclass(frozen=True)
-class Mapping_:  # noqa: N801 (typing.Mapping is in use here)
-    """How a site's columns map to the card: see `client.site.DataTable`."""
+class ColumnMap:
+    """How a table's columns map to the card: see `client.site.DataTable`. Rows of `part` are read."""
 
     label: str
     labels: Mapping[str, str]
     columns: Mapping[str, str]
     patient: str | None = None
     split: str | None = None
+    part: str = "train"
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -57,15 +59,16 @@ def read_rows(path: Path) -> list[Row]:
         raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({str(error).splitlines()[0]}).") from None
 
 
-def cohort(rows: Sequence[Row], how: Mapping_, text: RecordText, labels: Sequence[str], part: str, max_records: int, source: str) -> Cohort:
-    """Turn rows into a cohort of the part `train` or `test`.
+def cohort(
+    rows: Sequence[Row], how: ColumnMap, text: RecordText, labels: Sequence[str], max_records: int, source: str
+) -> Cohort:
+    """Turn rows into a cohort.
 
     Args:
         rows: the table.
-        how: column and label mapping.
+        how: column and label mapping, and which part of the rows to read; without a split column every row is `train`.
         text: the card's template.
         labels: the card's labels.
-        part: keep rows whose split column says this; without a split column every row is `train`.
         max_records: records kept per patient, the first in file order (a rule that no value decides).
         source: file name for messages.
 
@@ -73,24 +76,44 @@ def cohort(rows: Sequence[Row], how: Mapping_, text: RecordText, labels: Sequenc
         InputError: missing column, empty or unknown label, a cell that the template cannot say.
     """
     _check_columns(rows, how, text, source)
-    index = {name: i for i, name in enumerate(labels)}
-    texts: list[str] = []
-    targets: list[int] = []
-    owners: list[int] = []
-    seen: dict[str, int] = {}
-    count: dict[int, int] = {}
-    for line, row in enumerate(rows, start=1):
-        if _part(row, how, source, line) != part:
+    _check_labels(how, labels, source)
+    owners, values = patients_of(rows, how, source), labels_of(rows, how, source)
+    records: list[tuple[str, int, int]] = []
+    numbers: dict[str, int] = {}
+    kept: Counter[str] = Counter()
+    for line, (row, owner, value) in enumerate(zip(rows, owners, values, strict=True), start=1):
+        if _part(row, how, source, line) != how.part:
             continue
-        owner = seen.setdefault(_patient(row, how, source, line), len(seen))
-        count[owner] = count.get(owner, 0) + 1
-        target = index[_label(row, how, index, source, line)]
-        sentence = _say(row, how, text, source, line)
-        if count[owner] <= max_records:
-            texts.append(sentence)
-            targets.append(target)
-            owners.append(owner)
-    return Cohort(tuple(texts), tuple(targets), tuple(owners), len(seen))
+        number = numbers.setdefault(owner, len(numbers))
+        kept[owner] += 1
+        if kept[owner] <= max_records:
+            records.append((_say(row, how, text, source, line), labels.index(how.labels[value]), number))
+    texts, targets, patients = zip(*records, strict=True) if records else ((), (), ())
+    return Cohort(texts, targets, patients, len(numbers))
+
+
+def patients_of(rows: Sequence[Row], how: ColumnMap, source: str) -> list[str]:
+    """Return the patient of each row; without a patient column every row is a patient of its own."""
+    if how.patient is None:
+        return [str(line) for line in range(1, len(rows) + 1)]
+    empty = next((line for line, row in enumerate(rows, start=1) if is_absent(row.get(how.patient))), None)
+    if empty is not None:
+        raise InputError(f"{source}: row {empty}: column '{how.patient}' names no patient; every record needs one.")
+    return [str(row[how.patient]).strip() for row in rows]
+
+
+def labels_of(rows: Sequence[Row], how: ColumnMap, source: str) -> list[str]:
+    """Return the raw label of each row; raise `InputError` naming the row of an empty or unmapped one."""
+    values = []
+    for line, row in enumerate(rows, start=1):
+        value = row.get(how.label)
+        if is_absent(value):
+            raise InputError(f"{source}: row {line}: label column '{how.label}' is empty; fill it or drop the row.")
+        if str(value).strip() not in how.labels:
+            mapped = ", ".join(how.labels)
+            raise InputError(f"{source}: row {line}: label '{value}' is not mapped; [data.labels] knows {mapped}.")
+        values.append(str(value).strip())
+    return values
 
 
 def _read_csv(path: Path) -> list[Row]:
@@ -107,7 +130,7 @@ def _read_parquet(path: Path) -> list[Row]:
 
 
 def _read_jsonl(path: Path) -> list[Row]:
-    rows = []
+    rows: list[Row] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
@@ -121,7 +144,7 @@ def _read_jsonl(path: Path) -> list[Row]:
     return rows
 
 
-def _check_columns(rows: Sequence[Row], how: Mapping_, text: RecordText, source: str) -> None:
+def _check_columns(rows: Sequence[Row], how: ColumnMap, text: RecordText, source: str) -> None:
     if not rows:
         raise InputError(f"{source}: the table has no rows; give at least one patient.")
     have = {name for row in rows for name in row}
@@ -137,35 +160,21 @@ def _check_columns(rows: Sequence[Row], how: Mapping_, text: RecordText, source:
         )
 
 
-def _part(row: Row, how: Mapping_, source: str, line: int) -> str:
+def _part(row: Row, how: ColumnMap, source: str, line: int) -> str:
     value = "train" if how.split is None else str(row.get(how.split)).strip()
     if value not in ("train", "test"):
         raise InputError(f"{source}: row {line}: column '{how.split}' says '{value}'; write train or test.")
     return value
 
 
-def _patient(row: Row, how: Mapping_, source: str, line: int) -> str:
-    if how.patient is None:
-        return str(line)
-    if is_absent(row.get(how.patient)):
-        raise InputError(f"{source}: row {line}: column '{how.patient}' names no patient; every record needs one.")
-    return str(row[how.patient]).strip()
+def _check_labels(how: ColumnMap, labels: Sequence[str], source: str) -> None:
+    wrong = next((name for name in how.labels.values() if name not in labels), None)
+    if wrong is not None:
+        known = ", ".join(labels)
+        raise InputError(f"{source}: [data.labels] maps to '{wrong}', which is no label of the task card ({known}).")
 
 
-def _label(row: Row, how: Mapping_, known: Mapping[str, int], source: str, line: int) -> str:
-    value = row.get(how.label)
-    if is_absent(value):
-        raise InputError(f"{source}: row {line}: label column '{how.label}' is empty; fill it or drop the row.")
-    name = how.labels.get(str(value).strip())
-    if name is None:
-        mapped = ", ".join(how.labels)
-        raise InputError(f"{source}: row {line}: label '{value}' is not mapped; [data.labels] knows {mapped}.")
-    if name not in known:
-        raise InputError(f"{source}: [data.labels] maps to '{name}', which is no label of the task card ({', '.join(known)}).")
-    return name
-
-
-def _say(row: Row, how: Mapping_, text: RecordText, source: str, line: int) -> str:
+def _say(row: Row, how: ColumnMap, text: RecordText, source: str, line: int) -> str:
     try:
         return text.render({name: row.get(how.columns.get(name, name)) for name in text.names})
     except InputError as error:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from shared.card import SiteName
+from client.records import ColumnMap
+from shared.card import Sha256, SiteName
 from shared.toml import Table, parse, read_text
 
 
@@ -19,6 +20,11 @@ class DataTable(Table):
     patient: str | None = None  # column that names the patient; default: every row is a patient
     split: str | None = None  # column with 'train' or 'test'; test rows are never trained on and never leave
 
+    @property
+    def columns_map(self) -> ColumnMap:
+        """The mapping as the reader of records takes it."""
+        return ColumnMap(self.label, self.labels, self.columns, self.patient, self.split)
+
 
 class LedgerTable(Table):
     """Where releases are recorded."""
@@ -30,7 +36,7 @@ class PolicyTable(Table):
     """What this hospital allows, whatever a coordinator asks for."""
 
     epsilon: Annotated[float, Field(gt=0)]  # total for this ledger, over all tasks and runs, at the card's delta
-    task: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None  # the only task digest to answer
+    task: Sha256 | None = None  # the only task digest to answer
 
 
 class SiteFile(Table):

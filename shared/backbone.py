@@ -16,7 +16,15 @@ from torch import Tensor
 from shared.errors import InputError
 
 # Files that decide what the model computes, in the order in which they enter the fingerprint.
-DECISIVE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt")
+DECISIVE = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 FAMILY = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
 
@@ -96,7 +104,7 @@ class Backbone:
 
     def _lower(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
         words = self.model.embeddings.word_embeddings(ids)  # (B, T, D)
-        return words if layer == 0 else self._layers(self._embed(words), mask, 0, layer)  # type: ignore[no-any-return]
+        return words if layer == 0 else self._layers(self._embed(words), mask, 0, layer)
 
     def _embed(self, words: Tensor) -> Tensor:
         """Add positions and token types: (B, T, D) -> (B, T, D)."""
@@ -169,7 +177,9 @@ def load_backbone(source: str, expected: str, dtype: str = "float32", max_tokens
         )
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if config.model_type not in FAMILY:
-        raise InputError(f"backbone '{source}': a model of type '{config.model_type}' is not supported; use one of {', '.join(FAMILY)}.")
+        raise InputError(
+            f"backbone '{source}': a model of type '{config.model_type}' is not supported; use one of {', '.join(FAMILY)}."
+        )
     model = transformers.AutoModel.from_pretrained(
         folder, config=config, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
@@ -192,4 +202,6 @@ def _from_hub(name: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"backbone 'hub:{name}' cannot be had ({reason}); download it first and name it as folder:PATH.") from None
+        raise InputError(
+            f"backbone 'hub:{name}' cannot be had ({reason}); download it first and name it as folder:PATH."
+        ) from None

@@ -13,6 +13,7 @@ from shared.toml import Table, digest, parse, read_text
 SHIPPED = Path(__file__).parent / "cards"
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 SiteName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
@@ -28,7 +29,7 @@ class BackboneTable(Table):
     """The frozen model: `package:IMPORT_NAME/FOLDER`, `folder:PATH` or `hub:ORG/NAME`, and its fingerprint."""
 
     source: Annotated[str, StringConstraints(pattern=r"^(package|folder|hub):.+")]
-    fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    fingerprint: Sha256
     dtype: Literal["float32", "bfloat16"] = "float32"
     max_tokens: Annotated[int, Field(ge=4, le=8192)] = 128
 
@@ -42,13 +43,12 @@ class PromptTable(Table):
     label_rows: bool = True
     scale: Positive = 20.0  # logits are scale * cosine between the pooled record and a label row
     public_records: Annotated[int, Field(ge=1, le=100_000)] = 256  # drawn from the template; they centre the pooled output
-    directions: Annotated[int, Field(ge=0)] = 0  # 0: the whole space; k: only the k leading public directions move
 
 
 class PrivacyTable(Table):
     """The mechanism that every site applies to its own patients."""
 
-    mechanism: Literal["gaussian", "none"] = "gaussian"
+    mechanism: Literal["gaussian"] = "gaussian"
     unit: Literal["patient"] = "patient"
     adjacency: Literal["add-or-remove-one"] = "add-or-remove-one"
     delta: Annotated[float, Field(gt=0, lt=1e-2)]
@@ -96,11 +96,23 @@ class PlanTable(Table):
         return self
 
 
+class TemplateTable(Table):
+    """How a row of a table becomes a sentence."""
+
+    text: str
+    fields: dict[str, FieldTable] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TemplateTable":
+        RecordText(self.text, dict(self.fields))  # says which placeholder has no field, or which field is unused
+        return self
+
+
 class Reference(Table):
     """A published or recomputed number that results stand beside in the report."""
 
     name: str
-    mean_of_sites_accuracy: float | str | None = None
+    mean_of_sites_accuracy: float | None = None
     pooled_accuracy: float | None = None
     pooled_auc: float | None = None
     note: str = ""
@@ -115,11 +127,10 @@ class TaskCard(Table):
     labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=100)]
     backbone: BackboneTable
     prompt: PromptTable = PromptTable()
-    text: str
-    fields: dict[str, FieldTable] = {}
+    template: TemplateTable
     privacy: PrivacyTable
     plan: PlanTable
-    files: dict[str, Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]] = {}  # demo data: path -> SHA-256
+    files: dict[str, Sha256] = {}  # the demonstration's data: where it is -> SHA-256
     references: tuple[Reference, ...] = ()
 
     @model_validator(mode="after")
@@ -129,13 +140,12 @@ class TaskCard(Table):
             raise ValueError("two labels have the same name; name each label once")
         if self.prompt.rows == 0 and not self.prompt.label_rows:
             raise ValueError("[prompt] has neither rows nor label_rows, so nothing could be trained; give one")
-        RecordText(self.text, dict(self.fields))  # says which placeholder has no field, or which field is unused
         return self
 
     @property
     def record_text(self) -> RecordText:
         """The template that turns a record into a sentence."""
-        return RecordText(self.text, dict(self.fields))
+        return RecordText(self.template.text, dict(self.template.fields))
 
     @property
     def quorum(self) -> int:

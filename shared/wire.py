@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import Array as FlowerArray
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, ConfigRecordValues, RecordDict
 
 from shared.errors import RefusedError
 from shared.prompt import Array
@@ -31,7 +31,7 @@ class Request:
 
 def pack_request(request: Request) -> RecordDict:
     """Put a request into Flower's records."""
-    facts = {"task": request.task_digest, "run": request.run, "round": request.round}
+    facts: dict[str, ConfigRecordValues] = {"task": request.task_digest, "run": request.run, "round": request.round}
     return RecordDict({PROMPT: ArrayRecord({PROMPT: FlowerArray(request.prompt)}), ROUND: ConfigRecord(facts)})
 
 

@@ -5,8 +5,10 @@ from numpy.typing import NDArray
 
 from shared.privacy.source import Stream, uniform
 
+Indices = NDArray[np.int64]
 
-def poisson(patients: int, rate: float, stream: Stream) -> NDArray[np.int64]:
+
+def poisson(patients: int, rate: float, stream: Stream) -> Indices:
     """Return the indices of the drawn patients; the draw, its size included, never leaves the site.
 
     Args:

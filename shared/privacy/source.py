@@ -43,7 +43,7 @@ class SecureSource:
 
     name: str = "cryptographic"
 
-    def stream(self, *purpose: str | int) -> Stream:  # noqa: ARG002 (a seeded source needs it)
+    def stream(self, *purpose: str | int) -> Stream:
         """Return a stream that nobody can reproduce; `purpose` is for the reader."""
         return KeyStream(secrets.token_bytes(32))
 

@@ -1,0 +1,32 @@
+"""The egress gate: the only way out of a hospital. It rebuilds the reply from the one declared array and logs it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import RecordDict
+
+from client.chain import Chain
+from shared.errors import RefusedError
+from shared.prompt import Array, PromptShape
+from shared.wire import Request, pack_reply, sha256
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Lets one float32 array of the card's shape pass, and writes what passed into a hash chain."""
+
+    shape: PromptShape
+    log: Chain
+
+    def release(self, request: Request, update: Array) -> RecordDict:
+        """Return the reply for this update; the log's line is on the disk before this returns.
+
+        Raises `RefusedError` for any other shape or dtype, or a value that is not finite.
+        """
+        if update.dtype != np.float32 or update.shape != self.shape.shape:
+            raise RefusedError(f"the update is {update.dtype} {update.shape} instead of float32 {self.shape.shape}")
+        if not np.isfinite(update).all():
+            raise RefusedError("the update holds a value that is not finite")
+        left = {"task": request.task_digest, "run": request.run, "round": request.round}
+        self.log.append({**left, "sha256": sha256(update), "bytes": update.nbytes})
+        return pack_reply(update)

@@ -1,0 +1,36 @@
+"""What the coordinator checks in a reply before it counts: name, shape, dtype, finiteness, and a norm no honest site passes."""
+
+import math
+
+import numpy as np
+from flwr.app import Message
+
+from shared.card import TaskCard
+from shared.prompt import Array
+from shared.wire import unpack_reply
+
+
+def norm_bound(card: TaskCard, noise_multiplier: float, size: int) -> float:
+    """Return an L2 norm that an honest update of `size` numbers stays under.
+
+    A site sums at most as many clipped gradients as it has patients drawn; four times the federation's expected draw is
+    generous. The noise's norm concentrates around its root-mean-square; six standard deviations are added to that.
+    """
+    clip, steps = card.privacy.clip_norm, card.plan.local_steps
+    noise = noise_multiplier * clip * (math.sqrt(size) + 6)
+    return steps * (clip * 4 * card.plan.patients_per_round + noise)
+
+
+def read_update(reply: Message, shape: tuple[int, ...], bound: float) -> Array:
+    """Return the update in a reply; raise `ValueError` with a reason that names no patient where it must not count."""
+    if reply.has_error():
+        raise ValueError(f"it answered with error code {reply.error.code}; the reason is in the site's own log")
+    update = unpack_reply(reply.content)
+    if update.shape != shape:
+        raise ValueError(f"its shape is {update.shape} instead of {shape}")
+    if not np.isfinite(update).all():
+        raise ValueError("it holds a value that is not finite")
+    norm = float(np.linalg.norm(update.astype(np.float64)))
+    if norm > bound:
+        raise ValueError(f"its norm {norm:.4g} is above {bound:.4g}, which no honest site reaches")
+    return update

@@ -1,0 +1,118 @@
+"""Our Flower strategy: an explicit roster, a quorum, checked replies, and one pure step a round."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.common import MessageType
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from server.aggregate import Rule, ServerState, apply
+from server.checks import norm_bound, read_update
+from shared.card import Task
+from shared.errors import QuorumError
+from shared.prompt import Array
+from shared.wire import Request, pack_request
+
+
+@dataclass(frozen=True)
+class RoundSeen:
+    """What the coordinator saw in one round.
+
+    Attributes:
+        state: the server's state after the round.
+        broadcast: the prompt that was sent.
+        updates: what each site that counts sent.
+        left_out: the sites that do not count, each with the reason.
+        reply_bytes: size of each reply as Flower sends it.
+    """
+
+    state: ServerState
+    broadcast: Array
+    updates: Mapping[str, Array]
+    left_out: Mapping[str, str]
+    reply_bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a task: its name and its noise multiplier, 0 where a simulation switched privacy off."""
+
+    task: Task
+    name: str
+    noise_multiplier: float
+
+
+class RosterStrategy(Strategy):
+    """Runs the task's remaining rounds over the sites of the roster.
+
+    Args:
+        run: the task and the run's name.
+        roster: Flower's node id of each site.
+        rule: the server's step.
+        state: where to go on from; `init(prompt)` for a new run.
+        observe: called after every round, before the next one; it writes checkpoint and transcript.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        roster: Mapping[str, int],
+        rule: Rule,
+        state: ServerState,
+        observe: Callable[[RoundSeen], None],
+    ) -> None:
+        """Keep the parts; nothing is sent yet."""
+        self.run, self.roster, self.rule, self.state, self._observe = run, dict(roster), rule, state, observe
+        self._names = {node: name for name, node in roster.items()}
+        self._bound = norm_bound(run.task.card, run.noise_multiplier, state.prompt.size)
+
+    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
+        """Address the same prompt to every site of the roster, and to nobody else."""
+        request = Request(self.run.task.digest, self.run.name, self.state.round + 1, self.state.broadcast)
+        return [Message(pack_request(request), node, MessageType.TRAIN) for node in self.roster.values()]
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Check the replies, take the step and let it be observed; raise `QuorumError` when too few count."""
+        broadcast, updates, left_out, sizes = self.state.broadcast, {}, {}, {}
+        for reply in replies:
+            name = self._names.get(reply.metadata.src_node_id)
+            if name is None or name in updates or name in left_out:
+                continue  # not on the roster, or a second reply: the first one counts
+            try:
+                updates[name] = read_update(reply, broadcast.shape, self._bound)
+                sizes[name] = wire_bytes(reply)
+            except ValueError as error:
+                left_out[name] = str(error)
+        left_out |= {name: "it did not reply" for name in self.roster if name not in updates | left_out}
+        self._require_quorum(updates, left_out)
+        ordered = {name: updates[name] for name in self.roster if name in updates}  # one order, whoever is faster
+        self.state = apply(self.state, list(ordered.values()), self.rule)
+        self._observe(RoundSeen(self.state, broadcast, ordered, left_out, sizes))
+        return ArrayRecord(), None
+
+    def _require_quorum(self, updates: Mapping[str, Array], left_out: Mapping[str, str]) -> None:
+        quorum = self.run.task.card.quorum
+        if len(updates) < quorum:
+            who = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+            came = f"{len(updates)} of {len(self.roster)} sites contributed"
+            raise QuorumError(f"round {self.state.round + 1}: {came}, the quorum is {quorum}. {who}.")
+
+    def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
+        """Ask for no evaluation: a site's metrics stay at the site."""
+        return []
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Nothing was asked."""
+        return None
+
+    def summary(self) -> None:
+        """Nothing is logged: what a person should see, the observer shows."""
+
+
+def wire_bytes(message: Message) -> int:
+    """Return the size in bytes of a message's content as Flower deflates it to objects for the wire."""
+    from shared.flower import deflated_size  # noqa: PLC0415
+
+    return deflated_size(message)

