@@ -1,1 +1,108 @@
-"""The front door."""
+"""Promptward's front door: the `promptward` command, and the few public names of the Python API.
+
+Every command imports its role inside its own function, so that `--help` answers at once.
+"""
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+STARTED = time.perf_counter()
+PACKAGES = ("shared", "client", "server", "simulations", "audits")
+HOME = Path(__file__).resolve().parent
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; return 0 when done, 1 when the run or check failed, 2 when the input was wrong."""
+    args = _parser().parse_args(argv)
+    foreign = _foreign_package()
+    if foreign:
+        return _complain(f"package '{foreign}' would be loaded from outside {HOME}; start promptward from another folder.", 2)
+    from shared.errors import PromptwardError
+
+    try:
+        return int(args.command(args))
+    except PromptwardError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("Stopped before anything was written.", 1)
+    except BrokenPipeError:
+        return 1
+
+
+def __getattr__(name: str) -> Any:
+    """Give the public names on first use: `promptward.Task`."""
+    if name == "Task":
+        from shared.card import Task
+
+        return Task
+    raise AttributeError(f"module 'promptward' has no attribute '{name}'")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="promptward", description="Federated soft prompt training for hospitals, with patient-level differential privacy."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add(commands, "simulate", "many hospitals on this machine, by default four real ones", _simulate_arguments, _simulate)
+    _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
+    return parser
+
+
+def _add(
+    commands: Any,
+    name: str,
+    what: str,
+    arguments: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.Namespace], int],
+) -> None:
+    parser = commands.add_parser(name, help=what, description=what)
+    arguments(parser)
+    parser.set_defaults(command=run)
+
+
+def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
+    from simulations.arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from simulations.command import run
+
+    return run(args, STARTED)
+
+
+def _ledger_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["show", "verify"])
+    parser.add_argument("ledger", type=Path)
+    parser.add_argument("--delta", type=float, default=1e-4, help="delta of the epsilon that is shown (default: 1e-4)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _ledger(args: argparse.Namespace) -> int:
+    from client.ledger_command import run
+
+    return run(args)
+
+
+def _foreign_package() -> str | None:
+    """Return a package of ours that Python would load from somewhere else, for example from the working directory."""
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or not Path(spec.origin).resolve().is_relative_to(HOME):
+            return name
+    return None
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"promptward: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

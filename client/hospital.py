@@ -1,5 +1,7 @@
 """One hospital in memory: its patients, its ledger and its gate. It lives as long as the run; messages come and go."""
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +12,7 @@ from client.ledger import Event, Ledger, releases
 from client.outbox import Outbox
 from client.round import LocalPlan, Pool, answer
 from shared.errors import RefusedError
-from shared.privacy.accounting import Release, epsilon_of
+from shared.privacy.accounting import COARSE, FINE, Release, epsilon_of
 from shared.privacy.source import Source
 from shared.prompt import Array
 from shared.scoring import Scorer
@@ -42,7 +44,8 @@ class Terms:
 class Hospital:
     """Answers a coordinator's requests, one a round, within its terms.
 
-    `ledger` is None only in a simulation without privacy, whose noise multiplier is 0.
+    `ledger` is None only in a simulation without privacy, whose noise multiplier is 0. `step` is `client.round.answer`, or
+    a twin of it that gives the same numbers.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Hospital:
     ledger: Ledger | None
     gate: Gate
     outbox: Outbox
+    step: Callable[..., Array] = answer
     _cleared: int = field(default=0, init=False)  # the budget is known to hold for this many releases on the ledger
 
     def __post_init__(self) -> None:
@@ -71,8 +75,8 @@ class Hospital:
         earlier = self.ledger.find(request.task_digest, request.run, request.round) if self.ledger else None
         if earlier is not None:
             return self.gate.release(request, self._again(request, earlier, asked))
-        self._afford()
-        update = answer(
+        self._afford(request.round)
+        update = self.step(
             self.pool, request.prompt, self.terms.plan, self.scorer, self.source, request.run, self.name, request.round
         )
         self.outbox.keep(request.run, request.round, update)
@@ -91,10 +95,10 @@ class Hospital:
         if prompt.shape != shape or prompt.dtype != np.float32 or not np.isfinite(prompt).all():
             raise RefusedError(f"the prompt is not a finite float32 array of shape {shape}")
 
-    def _afford(self) -> None:
+    def _afford(self, round_: int) -> None:
         """Refuse before any work when this round would pass the budget.
 
-        The whole plan is tried first: where it fits, no round of it needs a computation of its own.
+        The rest of the plan is tried first: where it fits, no round of it needs a computation of its own.
         """
         if self.ledger is None:
             return
@@ -103,8 +107,8 @@ class Hospital:
         spent = releases(self.ledger.events)
         if len(spent) + steps <= self._cleared:
             return
-        for ahead in (steps * self.terms.rounds, steps):
-            projected = epsilon_of(spent + [one] * ahead, self.terms.delta)
+        for ahead, interval in itertools.product((steps * (self.terms.rounds - round_ + 1), steps), (COARSE, FINE)):
+            projected = epsilon_of(spent + [one] * ahead, self.terms.delta, interval)
             if projected <= self.terms.epsilon:
                 self._cleared = len(spent) + ahead
                 return

@@ -59,9 +59,7 @@ def read_rows(path: Path) -> list[Row]:
         raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({str(error).splitlines()[0]}).") from None
 
 
-def cohort(
-    rows: Sequence[Row], how: ColumnMap, text: RecordText, labels: Sequence[str], max_records: int, source: str
-) -> Cohort:
+def cohort(rows: Sequence[Row], how: ColumnMap, text: RecordText, labels: Sequence[str], max_records: int, source: str) -> Cohort:
     """Turn rows into a cohort.
 
     Args:
@@ -155,9 +153,8 @@ def _check_columns(rows: Sequence[Row], how: ColumnMap, text: RecordText, source
     wanted = [*fields.values(), how.label, *(c for c in (how.patient, how.split) if c)]
     absent = next((column for column in wanted if column not in have), None)
     if absent is not None:
-        raise InputError(
-            f"{source}: column '{absent}' is missing; the table has {', '.join(sorted(have))}. Map it in [data] or [data.columns]."
-        )
+        there = ", ".join(sorted(have))
+        raise InputError(f"{source}: column '{absent}' is missing; the table has {there}. Map it in [data] or [data.columns].")
 
 
 def _part(row: Row, how: ColumnMap, source: str, line: int) -> str:

@@ -168,6 +168,7 @@ def load_backbone(source: str, expected: str, dtype: str = "float32", max_tokens
     """
     import transformers  # noqa: PLC0415 (a second to import)
 
+    transformers.utils.logging.disable_progress_bar()
     folder = locate(source)
     found = fingerprint(folder)
     if found != expected:
@@ -202,6 +203,4 @@ def _from_hub(name: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
-            f"backbone 'hub:{name}' cannot be had ({reason}); download it first and name it as folder:PATH."
-        ) from None
+        raise InputError(f"backbone 'hub:{name}' cannot be had ({reason}); download it first and name it as folder:PATH.") from None

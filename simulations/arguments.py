@@ -1,0 +1,20 @@
+"""The command line of `promptward simulate`, apart from its work so that `--help` imports nothing."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("task", nargs="?", default="heart-disease", help="a task card's path, or a shipped one's name")
+    parser.add_argument("--sites", type=int, help="number of hospitals (default: those of the card)")
+    parser.add_argument("--partition", help="natural, iid, dirichlet:ALPHA or quantity:ALPHA (default: natural)")
+    parser.add_argument("--seeds", type=int, default=1, help="repetitions; means and spreads are reported (default: 1)")
+    parser.add_argument("--epsilon", type=float, help="calibrate the noise to this epsilon instead of the card's")
+    parser.add_argument("--rounds", type=int, help="rounds instead of the card's")
+    parser.add_argument("--split", type=int, default=43, help="seed of the train/test split (default: 43, FLamby's)")
+    parser.add_argument("--data", help="a study file (TOML) with your own table, instead of the demonstration's")
+    parser.add_argument("--no-privacy", action="store_true", help="add no noise: for comparison only, shouted everywhere")
+    parser.add_argument("--out", type=Path, help="run directory (default: runs/TASK-TIME)")
+    parser.add_argument("--resume", type=Path, metavar="OUT", help="go on with an interrupted run directory")
+    parser.add_argument("--json", action="store_true", help="print result.json instead of a table")

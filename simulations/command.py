@@ -1,0 +1,191 @@
+"""`promptward simulate`: from the command line (see `simulations.arguments`) to a finished run directory."""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from server.strategy import RoundSeen
+from shared.card import Task
+from shared.errors import InputError
+from shared.flower import phone_nobody
+from shared.peft_format import save_prompt
+from shared.privacy.accounting import Release, epsilon_of
+from simulations.evaluate import score
+from simulations.federation import Federation, Stopwatch, prepare, run_seed
+from simulations.options import FILE, Changes, Options, varied
+from simulations.partition import Scheme
+from simulations.progress import Display
+from simulations.report import write_report
+from simulations.result import SeedOutcome, Timing, assemble
+from simulations.study import deal_out
+from simulations.table import closing_table
+
+LINES = "metrics.jsonl"
+SCORED = 12  # rounds of a seed that are scored for the learning curve
+
+
+def run(args: argparse.Namespace, started: float) -> int:
+    """Run the command; `started` is the process's start on `time.perf_counter`'s clock."""
+    phone_nobody()
+    console = Console(stderr=True)
+    task, options, changes, out = _resumed(args) if args.resume else _asked(args)
+    _require_writable(out)
+    study = options.study(task)
+    task = varied(task, changes, options, study)
+    console.print(f"Task {task.card.name}, digest {task.digest}", highlight=False)
+    sites = deal_out(study, task.card, Scheme.parse(options.partition), task.card.plan.sites, options.split)
+    federation = prepare(task, sites, options.private)
+    with _kept(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "task.toml").write_text(task.text, encoding="utf-8")
+        options.save(out)
+        result = _simulate(federation, options, out, console, started)
+    if args.json:
+        print(json.dumps(result, indent=2))  # noqa: T201 (the result, on standard output)
+    else:
+        Console().print(closing_table(result))
+    console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
+    changes = Changes(args.sites, args.epsilon, args.rounds)
+    task = Task.load(args.task)
+    as_it_is = args.sites in (None, len(task.card.plan.sites)) or args.data is not None
+    partition = args.partition or ("natural" if as_it_is else "iid")
+    data = str(Path(args.data).resolve()) if args.data else None
+    if args.no_privacy and args.epsilon is not None:
+        raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
+    options = Options(partition, args.seeds, args.split, not args.no_privacy, data)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    out = args.out or Path("runs") / f"{task.card.name}-{stamp}"
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        mend = f"go on with it by --resume {out}, or name" if (out / FILE).exists() else "name"
+        raise InputError(f"{out}: this exists and is not an empty folder; {mend} another with --out.")
+    return task, options, changes, out
+
+
+def _resumed(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
+    options = Options.load(args.resume)
+    return Task.load(str(args.resume / "task.toml")), options, Changes(), args.resume
+
+
+def _require_writable(out: Path) -> None:
+    """Try the nearest folder that is there, and leave nothing behind."""
+    nearest = next(folder for folder in [out, *out.resolve().parents] if folder.is_dir())
+    try:
+        with tempfile.TemporaryDirectory(dir=nearest):
+            pass
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); name another folder with --out.") from None
+
+
+@contextmanager
+def _kept(out: Path) -> Iterator[None]:
+    """Turn a full disk and Ctrl-C into one sentence; what is done so far is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{out}: writing failed ({error}); make room, then go on with --resume {out}.") from None
+    except KeyboardInterrupt:
+        raise InputError(f"Stopped; go on with: promptward simulate --resume {out}") from None
+
+
+def _simulate(federation: Federation, options: Options, out: Path, console: Console, started: float) -> dict[str, Any]:
+    rounds = federation.task.card.plan.rounds
+    lines = _kept_lines(out)
+    startup, watch = time.perf_counter() - started, Stopwatch()
+    before = time.perf_counter()
+    outcomes = []
+    with Display(console, rounds * options.seeds, federation.private) as display:
+        display.begin(len(lines))
+        for seed in range(options.seeds):
+            curve = Curve(federation, seed, out / LINES, display)
+            prompt, spent = run_seed(federation, seed, out, watch, curve.observe)
+            mine = [line for line in lines if line["seed"] == seed] + curve.lines
+            scores = score(prompt, federation.tests, federation.scorer)
+            outcomes.append(SeedOutcome(seed, prompt, scores, spent, mine))
+    trained = time.perf_counter()
+    timing = Timing(startup, trained - before, trained - started, watch.seconds, rounds * options.seeds - len(lines))
+    result = assemble(federation, options, outcomes, timing)
+    _save_prompt(federation, outcomes[0], result, out)
+    result["timing"]["total_s"] = time.perf_counter() - started
+    result["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    curve_lines = [dict(line) for outcome in outcomes for line in outcome.lines]
+    write_report(result, curve_lines, out / "report.html")
+    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+class Curve:
+    """Writes one line of metrics.jsonl a round; every few rounds the prompt is scored on the test patients."""
+
+    def __init__(self, federation: Federation, seed: int, path: Path, display: Display) -> None:
+        """Start with no line."""
+        self._federation, self._seed, self._path, self._display = federation, seed, path, display
+        self._every = max(1, federation.task.card.plan.rounds // SCORED)
+        self.lines: list[dict[str, Any]] = []
+
+    def observe(self, seen: RoundSeen) -> None:
+        """Write and show the line of one round."""
+        last = seen.state.round == self._federation.task.card.plan.rounds
+        scored = last or seen.state.round % self._every == 0
+        line = self._line(seen, scored)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self.lines.append(line)
+        self._display.show(line)
+
+    def _line(self, seen: RoundSeen, scored: bool) -> dict[str, Any]:
+        federation = self._federation
+        scores = score(seen.state.published, federation.tests, federation.scorer) if scored else None
+        return {
+            "seed": self._seed,
+            "round": seen.state.round,
+            "pooled_auc": scores and scores.pooled_auc,
+            "pooled_accuracy": scores and scores.pooled_accuracy,
+            "mean_of_sites_accuracy": scores and scores.mean_of_sites_accuracy,
+            "epsilon_max": self._epsilon(seen.state.round) if scored and federation.private else None,
+            "sites": len(seen.updates),
+            "left_out": dict(seen.left_out),
+            "reply_bytes": max(seen.reply_bytes.values()),
+        }
+
+    def _epsilon(self, rounds: int) -> float:
+        """Return what a site has spent that took part in every round so far."""
+        mechanism, card = self._federation.mechanism, self._federation.task.card
+        one = Release(mechanism.sample_rate, mechanism.noise_multiplier)
+        return epsilon_of([one] * (rounds * card.plan.local_steps), card.privacy.delta)
+
+
+def _kept_lines(out: Path) -> list[dict[str, Any]]:
+    """Return the lines of rounds that have a checkpoint, and drop the others from the file: their rounds run again."""
+    path = out / LINES
+    if not path.exists():
+        return []
+    lines = [json.loads(raw) for raw in path.read_text(encoding="utf-8").splitlines() if raw.endswith("}")]
+    kept = {(x["seed"], x["round"]): x for x in lines if _checkpoint(out, x["seed"], x["round"]).exists()}
+    path.write_text("".join(json.dumps(line) + "\n" for line in kept.values()), encoding="utf-8")
+    return list(kept.values())
+
+
+def _checkpoint(out: Path, seed: int, round_: int) -> Path:
+    return out / "checkpoints" / f"seed{seed}" / f"round-{round_:05d}.npz"
+
+
+def _save_prompt(federation: Federation, outcome: SeedOutcome, result: dict[str, Any], out: Path) -> None:
+    """Write the first seed's prompt; the others' are in their last checkpoints."""
+    facts = {
+        "privacy": federation.private,
+        "seed": outcome.seed,
+        "sites": [{key: site[key] for key in ("name", "epsilon", "delta", "accountant", "unit")} for site in result["sites"]],
+    }
+    save_prompt(out / "prompt", outcome.prompt, federation.task, federation.scorer, facts)

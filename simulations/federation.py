@@ -1,0 +1,156 @@
+"""A whole federation in one process: every site is a real hospital with its own pool, ledger and gate; one backbone serves all."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.app import Context
+
+from client.app import client_app
+from client.chain import Chain
+from client.gate import Gate
+from client.hospital import Hospital, Terms
+from client.ledger import Ledger
+from client.outbox import Outbox
+from client.round import LocalPlan, Pool, answer, pool
+from server.aggregate import init
+from server.app import server_app
+from server.checkpoint import RunFolder
+from server.strategy import RoundSeen, Run
+from shared.card import Task
+from shared.flower import context, log_quietly
+from shared.privacy.accounting import Spent
+from shared.privacy.mechanism import Mechanism
+from shared.privacy.planned import epsilon_of_plan, mechanism_of
+from shared.privacy.source import SimulationSource
+from shared.prompt import Array
+from shared.scoring import Scorer, build
+from simulations.evaluate import TestSet, test_set
+from simulations.grid import RUN_ID, InProcessGrid
+from simulations.study import SitePatients
+
+
+@dataclass(frozen=True)
+class Federation:
+    """What all seeds of a simulation share; it is prepared once.
+
+    Attributes:
+        task: the card.
+        mechanism: with a noise multiplier of 0 when privacy is off.
+        budget: epsilon that a site's ledger may reach: what the card plans.
+        scorer: the one resident backbone.
+        initial: the prompt before round 1.
+        pools: each site's training patients.
+        tests: each site's test patients.
+    """
+
+    task: Task
+    mechanism: Mechanism
+    budget: float
+    scorer: Scorer
+    initial: Array
+    pools: Mapping[str, Pool]
+    tests: Mapping[str, TestSet]
+
+    @property
+    def private(self) -> bool:
+        """Whether the sites add noise and keep a ledger."""
+        return self.mechanism.noise_multiplier > 0
+
+
+@dataclass
+class Stopwatch:
+    """Adds up the seconds spent in the sites' private steps."""
+
+    seconds: float = field(default=0.0)
+
+    def timed(self, work: Callable[..., Array]) -> Callable[..., Array]:
+        """Return `work`, timed."""
+
+        def wrapper(*args: object) -> Array:
+            start = time.perf_counter()
+            result = work(*args)
+            self.seconds += time.perf_counter() - start
+            return result
+
+        return wrapper
+
+
+def prepare(task: Task, sites: Mapping[str, SitePatients], private: bool) -> Federation:
+    """Load the backbone and compute every site's hidden states; raise `InputError` for a backbone or plan that cannot be had."""
+    mechanism = mechanism_of(task.card) if private else _without_noise(task)
+    budget = epsilon_of_plan(task.card) if private else 0.0
+    scorer, initial = build(task.card)
+    pools = {name: pool(patients.train, scorer) for name, patients in sites.items()}
+    tests = {name: test_set(patients.train, patients.test, scorer) for name, patients in sites.items()}
+    return Federation(task, mechanism, budget, scorer, initial, pools, tests)
+
+
+def run_seed(
+    federation: Federation, seed: int, out: Path, watch: Stopwatch, observe: Callable[[RoundSeen], None]
+) -> tuple[Array, dict[str, Spent]]:
+    """Run, or go on with, one seed; return the published prompt and what each site's ledger says was spent.
+
+    Args:
+        federation: see `prepare`.
+        seed: of the sites' draws and noise, which makes a simulation reproducible and protects nobody.
+        out: the run directory; the seed's files are in `checkpoints/`, `transcript/` and `ledgers/` under it.
+        watch: adds up the time of the sites' work.
+        observe: called after every round, before its checkpoint is written.
+    """
+    run = Run(federation.task, f"seed{seed}", federation.mechanism.noise_multiplier)
+    folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
+    hospitals = [_hospital(federation, name, seed, out / "ledgers" / run.name, watch) for name in federation.pools]
+    by_node = dict(enumerate(hospitals, start=1))
+
+    def hospital_of(where: Context) -> Hospital:
+        return by_node[where.node_id]
+
+    def seen(round_seen: RoundSeen) -> None:
+        observe(round_seen)
+        folder.save(run, round_seen)
+
+    log_quietly()
+    state = folder.latest(run) or init(federation.initial)
+    roster = {hospital.name: node for node, hospital in by_node.items()}
+    server_app(run, roster, state, seen)(InProcessGrid(client_app(hospital_of), by_node), context(RUN_ID, 0))
+    delta = federation.task.card.privacy.delta
+    spent = {hospital.name: hospital.ledger.spent(delta) for hospital in hospitals if hospital.ledger}
+    final = folder.latest(run)
+    return (final.published if final else federation.initial), spent
+
+
+def _without_noise(task: Task) -> Mechanism:
+    privacy = task.card.privacy
+    return Mechanism(privacy.sample_rate, privacy.clip_norm, 0.0)
+
+
+def _hospital(federation: Federation, name: str, seed: int, folder: Path, watch: Stopwatch) -> Hospital:
+    card = federation.task.card
+    plan = LocalPlan(
+        mechanism=federation.mechanism,
+        steps=card.plan.local_steps,
+        learning_rate=card.plan.local_learning_rate,
+        denominator=card.plan.patients_per_round / len(federation.pools),
+    )
+    terms = Terms(
+        task=federation.task.digest,
+        plan=plan,
+        rounds=card.plan.rounds,
+        max_records=card.privacy.max_records,
+        epsilon=federation.budget,
+        delta=card.privacy.delta,
+    )
+    home = folder / name
+    return Hospital(
+        name=name,
+        terms=terms,
+        pool=federation.pools[name],
+        scorer=federation.scorer,
+        source=SimulationSource(seed),
+        ledger=Ledger(Chain(home / "ledger.jsonl", durable=False)) if federation.private else None,
+        gate=Gate(federation.scorer.shape, Chain(home / "egress.jsonl", durable=False)),
+        outbox=Outbox(home / "outbox", durable=False),
+        step=watch.timed(answer),
+    )

@@ -1,0 +1,118 @@
+"""What a simulation was asked to do, and the card that follows from it. Both are kept in the run directory."""
+
+import json
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tomli_w
+
+from shared.card import Task
+from shared.errors import InputError
+from simulations.heart import FLAMBY_SEED, heart_study
+from simulations.partition import Scheme
+from simulations.study import Study, load_study, natural_sites
+
+FILE = "simulation.json"
+MOST_SITES, MOST_SEEDS = 100_000, 1000
+
+
+@dataclass(frozen=True)
+class Options:
+    """The choices of one simulation.
+
+    Attributes:
+        partition: how patients are dealt out, see `partition.Scheme.parse`.
+        seeds: number of repetitions, with seeds 0, 1, ...
+        split: seed of the split into training and test patients.
+        private: False takes the noise away.
+        data: a study file, or None for the demonstration's patients.
+    """
+
+    partition: str = "natural"
+    seeds: int = 1
+    split: int = FLAMBY_SEED
+    private: bool = True
+    data: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        Scheme.parse(self.partition)
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            raise InputError(f"--seeds {self.seeds}: the number of repetitions is between 1 and {MOST_SEEDS}.")
+        if not 0 <= self.split < 2**32:
+            raise InputError(f"--split {self.split}: the seed of the split is between 0 and {2**32 - 1}.")
+
+    @property
+    def published_split(self) -> bool:
+        """Whether results stand on the rows, sites and split that the card's references were measured on."""
+        return self.data is None and self.partition == "natural" and self.split == FLAMBY_SEED
+
+    def study(self, task: Task) -> Study:
+        """Read the patients."""
+        if self.data is not None:
+            return load_study(Path(self.data), self.split)
+        return heart_study(task.card.files, self.split)
+
+    def save(self, out: Path) -> None:
+        """Write the choices into the run directory."""
+        (out / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, out: Path) -> "Options":
+        """Read the choices of a run directory; raise `InputError` when it is none."""
+        path = out / FILE
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            raise InputError(f"{path}: this is not a simulation's folder; name the folder that --out named.") from None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the command line changes in the card; None leaves the card's value."""
+
+    sites: int | None = None
+    epsilon: float | None = None
+    rounds: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no card could hold."""
+        if self.sites is not None and not 1 <= self.sites <= MOST_SITES:
+            raise InputError(f"--sites {self.sites}: the number of sites is between 1 and {MOST_SITES}.")
+        if self.epsilon is not None and not 0 < self.epsilon <= 1000:
+            raise InputError(f"--epsilon {self.epsilon:g}: give a number above 0 and at most 1000.")
+        if self.rounds is not None and not 1 <= self.rounds <= 100_000:
+            raise InputError(f"--rounds {self.rounds}: the number of rounds is between 1 and 100000.")
+
+
+def varied(task: Task, changes: Changes, options: Options, study: Study) -> Task:
+    """Return the card with the changes made: a card of its own, with its own digest.
+
+    A partition that is not natural, or another number of sites, renames the roster to site-1, site-2, ...
+    """
+    raw = tomllib.loads(task.text)
+    before = tomllib.loads(task.text)
+    raw["plan"]["sites"] = _roster(task, changes.sites, options, study)
+    if "quorum" in raw["plan"]:
+        raw["plan"]["quorum"] = min(raw["plan"]["quorum"], len(raw["plan"]["sites"]))
+    if changes.epsilon is not None:
+        raw["privacy"].pop("noise_multiplier", None)
+        raw["privacy"]["epsilon"] = changes.epsilon
+    if changes.rounds is not None:
+        raw["plan"]["rounds"] = changes.rounds
+    return task if raw == before else Task.parse(tomli_w.dumps(raw), "the changed task card")
+
+
+def _roster(task: Task, sites: int | None, options: Options, study: Study) -> list[str]:
+    if options.partition != "natural":
+        count = sites or len(task.card.plan.sites)
+        width = len(str(count))
+        return [f"site-{number:0{width}d}" for number in range(1, count + 1)]
+    natural = natural_sites(study) if options.data else list(task.card.plan.sites)
+    if sites is not None and sites != len(natural):
+        raise InputError(
+            f"--sites {sites}: the natural partition has {len(natural)} sites; "
+            f"add --partition iid, dirichlet:0.3 or quantity:0.5 to deal the patients out to {sites} sites."
+        )
+    return natural

@@ -1,0 +1,235 @@
+"""From seeds to `result.json`: means and spreads, intervals, what every site spent, warnings."""
+
+import functools
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from shared.privacy.accounting import Spent, attacker
+from shared.privacy.planned import releases_of
+from shared.prompt import Array
+from simulations.evaluate import Scores, SiteScore, auc_interval, majority_baselines, mean_interval, wilson
+from simulations.federation import Federation
+from simulations.options import Options
+
+VERSIONS = ("promptward", "flwr", "torch", "transformers", "opacus", "dp-accounting", "peft", "numpy")
+FEW = 20  # test patients below which a site's numbers say little
+
+
+@dataclass(frozen=True)
+class SeedOutcome:
+    """What one seed ended with: the published prompt, its scores, what each site's ledger says, and its rounds' lines."""
+
+    seed: int
+    prompt: Array
+    scores: Scores
+    spent: Mapping[str, Spent]
+    lines: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds: before the first round, in rounds, in all; and the part of the rounds that the sites' own work took."""
+
+    startup_s: float
+    train_s: float
+    total_s: float
+    work_s: float
+    rounds: int  # run by this start; fewer than all when it resumed
+
+
+def assemble(federation: Federation, options: Options, outcomes: Sequence[SeedOutcome], timing: Timing) -> dict[str, Any]:
+    """Return `result.json`'s content."""
+    card = federation.task.card
+    sites = [_site(federation, name, outcomes) for name in federation.pools]
+    per_site = _per_site(federation, outcomes)
+    return {
+        "schema": 1,
+        "task": card.name,
+        "title": card.title,
+        "task_digest": federation.task.digest,
+        "engine": "in-process",
+        "partition": options.partition,
+        "split": options.split,
+        "seeds": [outcome.seed for outcome in outcomes],
+        "rounds": card.plan.rounds,
+        "privacy": federation.private,
+        "noise_source": "seeded for simulation" if federation.private else "none",
+        "labels": [label.name for label in card.labels],
+        "backbone": _backbone(federation),
+        "prompt": {**asdict(federation.scorer.shape), "layer": card.prompt.layer, "bytes": federation.scorer.shape.nbytes},
+        "sites": sites,
+        "metrics": {**_metrics(federation, outcomes), "per_site": per_site},
+        "references": [r.model_dump() for r in card.references] if options.published_split else [],
+        "bytes": _bytes(federation, sites),
+        "warnings": _warnings(federation, outcomes, per_site),
+        "timing": _timing(federation, timing),
+        "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+    }
+
+
+def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
+    """Return what one site spent, the most over all seeds: each seed is a run of its own with a ledger of its own."""
+    card, mechanism = federation.task.card, federation.mechanism
+    missed = [sum(name in line["left_out"] for line in outcome.lines) for outcome in outcomes]
+    common = {
+        "name": name,
+        "n_train": federation.pools[name].patients,
+        "n_test": len(federation.tests[name].labels),
+        "sample_rate": mechanism.sample_rate,
+        "noise_multiplier": mechanism.noise_multiplier,
+        "clip_norm": mechanism.clip_norm,
+        "unit": "patient",
+        "adjacency": card.privacy.adjacency,
+        "bytes_up_per_round": max(line["reply_bytes"] for outcome in outcomes for line in outcome.lines),
+        "rounds_contributed": card.plan.rounds - max(missed),
+    }
+    if not federation.private:
+        nothing = dict.fromkeys(("epsilon", "delta", "accountant", "cross_checks", "mu", "attacker_accuracy"))
+        return common | nothing | {"releases": releases_of(card)}
+    most = max((outcome.spent[name] for outcome in outcomes), key=lambda spent: spent.epsilon)
+    mu, accuracy = _attacker(mechanism.sample_rate, mechanism.noise_multiplier, most.releases, most.delta)
+    return common | {
+        "epsilon": most.epsilon,
+        "delta": most.delta,
+        "accountant": most.accountant,
+        "cross_checks": {"PRV": most.prv, "RDP": most.rdp},
+        "mu": mu,
+        "attacker_accuracy": accuracy,
+        "releases": most.releases,
+    }
+
+
+@functools.cache
+def _attacker(rate: float, sigma: float, releases: int, delta: float) -> tuple[float, float]:
+    return attacker(rate, sigma, releases, delta)
+
+
+def _metrics(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
+    tests = [test for test in federation.tests.values() if len(test.labels)]
+    counts = [len(test.labels) for test in tests]
+    labels = np.concatenate([test.labels for test in tests])
+    scores = [outcome.scores for outcome in outcomes]
+    mean_majority, pooled_majority = majority_baselines(federation.tests)
+    pooled = float(np.mean([s.pooled_accuracy for s in scores]))
+    at_sites = [
+        float(np.mean([_known(s.per_site[n].accuracy) for s in scores])) for n in federation.tests if _tested(federation, n)
+    ]
+    areas = [s.pooled_auc for s in scores if s.pooled_auc is not None]
+    return {
+        "pooled_auc": _spread(areas, _auc_interval(areas, labels)) if areas else None,
+        "pooled_accuracy": _spread([s.pooled_accuracy for s in scores], wilson(pooled, len(labels))),
+        "mean_of_sites_accuracy": _spread([s.mean_of_sites_accuracy for s in scores], mean_interval(at_sites, counts)),
+        "majority_baseline_mean_of_sites": mean_majority,
+        "majority_baseline_pooled": pooled_majority,
+    }
+
+
+def _tested(federation: Federation, name: str) -> bool:
+    return len(federation.tests[name].labels) > 0
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _auc_interval(areas: Sequence[float], labels: Any) -> tuple[float, float] | None:
+    positives = int((labels == 1).sum())
+    return auc_interval(float(np.mean(areas)), positives, len(labels) - positives) if labels.max() == 1 else None
+
+
+def _spread(values: Sequence[float], interval: tuple[float, float] | None) -> dict[str, Any]:
+    """Return mean and standard deviation over seeds; `ci95` is the uncertainty that the size of the test set leaves."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "std": std, "values": list(values), "ci95": list(interval) if interval else None}
+
+
+def _per_site(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, dict[str, Any]]:
+    """Return each site's scores, means over seeds; null where a score does not exist."""
+    found = {}
+    for name in federation.tests:
+        scores: list[SiteScore] = [outcome.scores.per_site[name] for outcome in outcomes]
+        n = scores[0].n_test
+        accuracy = _mean([s.accuracy for s in scores])
+        found[name] = {
+            "n_test": n,
+            "accuracy": accuracy,
+            "accuracy_ci95": None if accuracy is None else list(wilson(accuracy, n)),
+            "balanced_accuracy": _mean([s.balanced_accuracy for s in scores]),
+            "auc": _mean([s.auc for s in scores]),
+            "majority_accuracy": scores[0].majority_accuracy,
+        }
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _backbone(federation: Federation) -> dict[str, Any]:
+    card, backbone = federation.task.card.backbone, federation.scorer.backbone
+    return {
+        "source": card.source,
+        "fingerprint": card.fingerprint,
+        "dtype": card.dtype,
+        "parameters": backbone.parameters,
+        "layers": backbone.depth,
+    }
+
+
+def _bytes(federation: Federation, sites: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {
+        "tensor": federation.scorer.shape.nbytes,
+        "up_per_site_round": max(site["bytes_up_per_round"] for site in sites),
+        "full_finetuning_per_site_round": federation.scorer.backbone.parameters * 4,
+    }
+
+
+def _timing(federation: Federation, timing: Timing) -> dict[str, Any]:
+    """Return seconds and rates; a start that found every round done has no rates."""
+    patients = sum(pool.patients for pool in federation.pools.values()) * federation.mechanism.sample_rate
+    site_rounds = timing.rounds * len(federation.pools)
+    rate = patients * timing.rounds * federation.task.card.plan.local_steps / timing.work_s if timing.work_s else None
+    overhead = 1000 * (timing.train_s - timing.work_s) / site_rounds if site_rounds else None
+    return {
+        "startup_s": timing.startup_s,
+        "train_s": timing.train_s,
+        "total_s": timing.total_s,
+        "records_per_s": rate,
+        "overhead_ms_per_site_round": overhead,
+    }
+
+
+def _warnings(federation: Federation, outcomes: Sequence[SeedOutcome], per_site: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    found = []
+    if not federation.private:
+        found.append(
+            "Privacy is off: no noise was added. These prompts must not be used on real patients' data outside a hospital."
+        )
+    else:
+        found.append("Noise and draws came from the simulation's public seeds: real patients would not be protected by them.")
+    for name, test in federation.tests.items():
+        n, trained = len(test.labels), set(federation.pools[name].labels.tolist())
+        if len(trained) == 1:
+            only = federation.task.card.labels[trained.pop()].name
+            found.append(f"One class only at {name}: every training patient is '{only}'.")
+        if n == 0:
+            found.append(f"{name} has no test patients: it has no scores of its own.")
+        elif len(set(test.labels.tolist())) == 1:
+            found.append(f"One class only at {name}: its test patients give no AUC and no balanced accuracy.")
+        elif n < FEW:
+            rarest = int(np.bincount(test.labels).min())
+            found.append(f"{name} has {n} test patients, {rarest} in its rarer class: its own scores say little.")
+    left = {name for outcome in outcomes for line in outcome.lines for name in line["left_out"]}
+    found += [f"{name} did not contribute to every round." for name in federation.pools if name in left]
+    below = [n for n, s in per_site.items() if s["accuracy"] is not None and s["accuracy"] < s["majority_accuracy"]]
+    found += [f"At {name} the prompt is less accurate than always saying the site's majority class." for name in below]
+    return found
