@@ -83,6 +83,8 @@ class Backbone:
 
         A text is cut to `max_tokens` tokens. Every record is computed on its own tokens only (padding is masked).
         """
+        if not texts:  # a hospital without patients is a hospital
+            return Hidden(torch.zeros(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.long))
         tokens = self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt", return_attention_mask=True
         )

@@ -53,8 +53,7 @@ class Scores:
 def test_set(train: Cohort, test: Cohort, scorer: Scorer) -> TestSet:
     """Compute the hidden states of the test records once."""
     majority = int(np.bincount(np.array(train.labels)).argmax())
-    hidden = scorer.read(list(test.texts)) if test.texts else Hidden(torch.zeros(0, 0, 0), torch.zeros(0, 0))
-    return TestSet(hidden, np.array(test.labels, dtype=np.int64), majority)
+    return TestSet(scorer.read(list(test.texts)), np.array(test.labels, dtype=np.int64), majority)
 
 
 def score(prompt: Array, tests: Mapping[str, TestSet], scorer: Scorer) -> Scores:

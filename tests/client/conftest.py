@@ -1,0 +1,48 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.chain import Chain
+from client.gate import Gate
+from client.hospital import Hospital, Terms
+from client.ledger import Ledger
+from client.outbox import Outbox
+from client.round import LocalPlan, Pool
+from shared.card import Task
+from shared.prompt import Array
+from shared.privacy.mechanism import Mechanism
+from shared.privacy.source import SecureSource
+from shared.scoring import Scorer
+from shared.wire import Request
+
+Open = Callable[..., Hospital]
+
+
+@pytest.fixture
+def open_hospital(task: Task, scorer: Scorer, patients: Pool, tmp_path: Path) -> Open:
+    """Return a function that opens the same hospital on the same files, as after a restart."""
+
+    def opened(epsilon: float = 100.0, steps: int = 1, source: SecureSource | None = None) -> Hospital:
+        terms = Terms(task.digest, LocalPlan(Mechanism(0.5, 1.0, 3.0), steps, 0.1, 5.0), 6, 2, epsilon, 1e-4)
+        return Hospital(
+            name="North",
+            terms=terms,
+            pool=patients,
+            scorer=scorer,
+            source=source or SecureSource(),
+            ledger=Ledger(Chain(tmp_path / "ledger.jsonl")),
+            gate=Gate(scorer.shape, Chain(tmp_path / "egress.jsonl")),
+            outbox=Outbox(tmp_path / "outbox"),
+        )
+
+    return opened
+
+
+@pytest.fixture
+def ask(task: Task, prompt: Array) -> Callable[..., Request]:
+    def asked(round_: int = 1, run: str = "run1", shift: float = 0.0) -> Request:
+        return Request(task.digest, run, round_, (prompt + shift).astype(np.float32))
+
+    return asked

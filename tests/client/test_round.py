@@ -1,0 +1,109 @@
+"""Neighbour replay: the same step on D and on D with one patient more, less, longer, twice or broken."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+
+from client.records import Cohort
+from client.round import LocalPlan, Pool, answer, patient_gradients, pool
+from shared.card import Task
+from shared.prompt import Array
+from shared.privacy.mechanism import Mechanism
+from shared.privacy.source import SimulationSource, Stream, Words
+from shared.scoring import Scorer
+from tests.conftest import make_cohort
+
+EVERYBODY = LocalPlan(Mechanism(1.0, 0.3, 0.5), 1, 0.1, 5.0)
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """A source that writes down which streams were asked for, and how many words of noise each gave."""
+
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+
+    def stream(self, *purpose: str | int) -> Stream:
+        inner = SimulationSource(0).stream(*purpose)
+        asked = self.asked
+
+        class Counting:
+            def words(self, count: int) -> Words:
+                asked.append((*purpose, count) if purpose[0] == "noise" else purpose)
+                return inner.words(count)
+
+        return Counting()
+
+
+def replay(cohort: Cohort, scorer: Scorer, prompt: Array, plan: LocalPlan) -> tuple[Array, list[tuple[object, ...]]]:
+    recorder = Recorder()
+    return answer(pool(cohort, scorer), prompt, plan, scorer, recorder, "run1", "North", 1), recorder.asked  # type: ignore[arg-type]
+
+
+def without_last(cohort: Cohort) -> Cohort:
+    keep = [n for n, owner in enumerate(cohort.patients) if owner != cohort.size - 1]
+    return Cohort(
+        tuple(cohort.texts[n] for n in keep),
+        tuple(cohort.labels[n] for n in keep),
+        tuple(cohort.patients[n] for n in keep),
+        cohort.size - 1,
+    )
+
+
+@pytest.mark.parametrize("patients", [1, 2, 25])
+def test_one_patient_more_moves_the_update_by_at_most_the_clip_norm(task: Task, scorer: Scorer, prompt: Array, patients: int) -> None:
+    cohort = make_cohort(task, patients, seed=3, records=2)
+    with_, asked = replay(cohort, scorer, prompt, EVERYBODY)
+    without, asked_without = replay(without_last(cohort), scorer, prompt, EVERYBODY)
+    assert asked == asked_without  # the same noise calls in number, size and order, an empty site included
+    assert 0 < np.linalg.norm(with_.astype(np.float64) - without) <= 0.3 * (1 + 1e-5)
+
+
+def test_a_ten_times_longer_record_and_a_duplicate_stay_within_the_clip_norm(task: Task, scorer: Scorer, prompt: Array) -> None:
+    cohort = make_cohort(task, 8, seed=4)
+    longer = replace(cohort, texts=(*cohort.texts[:-1], " ".join(["age high pulse fast"] * 7)))
+    twice = Cohort((*cohort.texts, cohort.texts[0]), (*cohort.labels, cohort.labels[0]), (*cohort.patients, 8), 9)
+    base, _ = replay(without_last(cohort), scorer, prompt, EVERYBODY)
+    assert np.linalg.norm(replay(longer, scorer, prompt, EVERYBODY)[0].astype(np.float64) - base) <= 0.3 * (1 + 1e-5)
+    whole, _ = replay(cohort, scorer, prompt, EVERYBODY)
+    assert np.linalg.norm(replay(twice, scorer, prompt, EVERYBODY)[0].astype(np.float64) - whole) <= 0.3 * (1 + 1e-5)
+
+
+def test_a_patient_whose_states_are_not_finite_changes_nothing(task: Task, scorer: Scorer, prompt: Array) -> None:
+    cohort = make_cohort(task, 6, seed=5)
+    sick = pool(cohort, scorer)
+    sick.hidden.states[5] = float("nan")
+    found = answer(sick, prompt, EVERYBODY, scorer, SimulationSource(0), "run1", "North", 1)
+    base, _ = replay(without_last(cohort), scorer, prompt, EVERYBODY)
+    np.testing.assert_allclose(found, base, atol=1e-6)
+
+
+def test_a_patients_gradient_is_the_mean_over_its_records(patients: Pool, scorer: Scorer, prompt: Array) -> None:
+    given = torch.from_numpy(prompt)
+    drawn = np.array([3, 17])
+    found = patient_gradients(patients, drawn, given, scorer)
+    for row, patient in enumerate(drawn):
+        records = patients.records[patient]
+        each = scorer.record_gradients(patients.hidden[records], patients.labels[records], given)
+        torch.testing.assert_close(found[row], each.mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_several_local_steps_release_several_sums(task: Task, scorer: Scorer, prompt: Array) -> None:
+    cohort = make_cohort(task, 6, seed=6)
+    _, asked = replay(cohort, scorer, prompt, replace(EVERYBODY, steps=3))
+    noise = [purpose for purpose in asked if purpose[0] == "noise"]
+    assert len(noise) == len(set(noise)) == 3
+
+
+def test_the_answer_is_the_slow_formula(task: Task, scorer: Scorer, prompt: Array) -> None:
+    """Two local steps without noise, written out."""
+    plan = LocalPlan(Mechanism(1.0, 0.3, 0.0), 2, 0.5, 4.0)
+    cohort = make_cohort(task, 5, seed=7)
+    everybody, here, total = pool(cohort, scorer), torch.from_numpy(prompt), torch.zeros(4, 16)
+    for _ in range(2):
+        each = patient_gradients(everybody, np.arange(5), here, scorer)
+        clipped = sum(g * min(1.0, 0.3 / (float(g.norm()) + 1e-6)) for g in each)
+        total, here = total + clipped, here - 0.5 * clipped / 4.0
+    found = answer(everybody, prompt, plan, scorer, SimulationSource(0), "r")
+    np.testing.assert_allclose(found, total.numpy(), atol=1e-5)

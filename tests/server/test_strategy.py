@@ -1,0 +1,164 @@
+"""Rounds through Flower with lying, silent and broken sites, a quorum, checkpoints and resume."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array as FlowerArray
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from server.aggregate import ServerState, init
+from server.app import server_app
+from server.checkpoint import RunFolder
+from server.strategy import RoundSeen, Run
+from shared.card import Task
+from shared.errors import InputError, QuorumError
+from shared.flower import context, log_quietly
+from shared.prompt import Array
+from shared.wire import pack_reply, unpack_request
+from simulations.grid import RUN_ID, InProcessGrid
+
+ROSTER = {"North": 1, "South": 2}
+Lie = Callable[[Message], Message]
+
+
+def honest(message: Message) -> Message:
+    request = unpack_request(message.content)
+    return Message(pack_reply(request.prompt * 0 + request.round + message.metadata.dst_node_id), reply_to=message)
+
+
+def says(content: RecordDict) -> Lie:
+    return lambda message: Message(content, reply_to=message)
+
+
+def holding(update: np.ndarray) -> RecordDict:
+    return RecordDict({"update": ArrayRecord({"update": FlowerArray(update)})})
+
+
+def with_metrics() -> RecordDict:
+    content = pack_reply(np.zeros((4, 16), np.float32))
+    content["metrics"] = MetricRecord({"num-examples": 12})
+    return content
+
+
+def play(task: Task, state: ServerState, south: Lie, observe: Callable[[RoundSeen], None]) -> None:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, _context: Context) -> Message:
+        return south(message) if message.metadata.dst_node_id == 2 else honest(message)
+
+    log_quietly()
+    server_app(Run(task, "run1", 3.0), ROSTER, state, observe)(InProcessGrid(app, (1, 2, 3)), context(RUN_ID, 0))
+
+
+def with_plan(task: Task, **changes: object) -> Task:
+    card = task.card.model_copy(update={"plan": task.card.plan.model_copy(update=changes)})
+    return Task(card, task.text, task.digest)
+
+
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        (says(holding(np.zeros((4, 15), np.float32))), "its shape is (4, 15) instead of (4, 16)"),
+        (says(holding(np.zeros((4, 16), np.float64))), "its dtype is float64 instead of float32"),
+        (says(holding(np.full((4, 16), np.nan, np.float32))), "a value that is not finite"),
+        (says(holding(np.full((4, 16), 1e4, np.float32))), "which no honest site reaches"),
+        (says(with_metrics()), "instead of one record 'update'"),
+        (says(RecordDict({"update": ConfigRecord()})), "instead of one record 'update'"),
+        (lambda message: Message(Error(4242), reply_to=message), "error code 4242; the reason is in the site's own log"),
+    ],
+)
+def test_a_lying_site_is_named_and_left_out(task: Task, prompt: Array, lie: Lie, said: str) -> None:
+    seen: list[RoundSeen] = []
+    play(with_plan(task, quorum=1), init(prompt), lie, seen.append)
+    assert len(seen) == 6
+    for each in seen:
+        assert list(each.updates) == ["North"]
+        assert said in each.left_out["South"]
+
+
+def test_a_round_under_quorum_fails_loudly_and_changes_nothing(task: Task, prompt: Array) -> None:
+    seen: list[RoundSeen] = []
+    with pytest.raises(QuorumError, match=r"round 1: 1 of 2 sites contributed, the quorum is 2. South: its shape"):
+        play(task, init(prompt), says(holding(np.zeros((1, 1), np.float32))), seen.append)
+    assert not seen
+
+
+def test_a_reply_from_off_the_roster_does_not_count(task: Task, prompt: Array) -> None:
+    def masked(message: Message) -> Message:
+        reply = honest(message)
+        reply.metadata.__dict__["_src_node_id"] = 3
+        return reply
+
+    with pytest.raises(QuorumError, match="South: it did not reply"):
+        play(task, init(prompt), masked, lambda _: None)
+
+
+def test_every_site_gets_the_same_prompt_and_only_the_roster_is_asked(task: Task, prompt: Array) -> None:
+    asked: list[tuple[int, int, bytes]] = []
+
+    def recording(message: Message) -> Message:
+        request = unpack_request(message.content)
+        asked.append((message.metadata.dst_node_id, request.round, request.prompt.tobytes()))
+        return honest(message)
+
+    play(task, init(prompt), recording, lambda _: None)
+    assert [(node, round_) for node, round_, _ in asked] == [(2, n) for n in range(1, 7)]
+
+
+class Killed(Exception):
+    """The coordinator's process ends here."""
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("stop", [1, 4, 6])
+def test_a_resumed_run_has_the_same_numbers(task: Task, prompt: Array, tmp_path: Path, stop: int, optimizer: str) -> None:
+    task = with_plan(task, optimizer=optimizer)
+    run = Run(task, "run1", 3.0)
+
+    def keep(folder: RunFolder, until: int) -> Callable[[RoundSeen], None]:
+        def observe(seen: RoundSeen) -> None:
+            if seen.state.round > until:
+                raise Killed
+            folder.save(run, seen)
+
+        return observe
+
+    whole = RunFolder(tmp_path / "whole", tmp_path / "whole-sent")
+    play(task, init(prompt), honest, keep(whole, 99))
+    cut = RunFolder(tmp_path / "cut", tmp_path / "cut-sent")
+    if stop < 6:
+        with pytest.raises(Killed):
+            play(task, init(prompt), honest, keep(cut, stop))
+    else:
+        play(task, init(prompt), honest, keep(cut, stop))
+    saved = cut.latest(run)
+    assert saved
+    assert saved.round == stop
+    play(task, saved, honest, keep(cut, 99))
+    one, other = whole.latest(run), cut.latest(run)
+    assert one
+    assert other
+    assert one.published.tobytes() == other.published.tobytes()
+    for path in sorted((tmp_path / "whole-sent").iterdir()):
+        assert path.read_bytes() == (tmp_path / "cut-sent" / path.name).read_bytes()
+
+
+def test_a_checkpoint_of_another_run_is_refused(task: Task, prompt: Array, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a", tmp_path / "b")
+    play(task, init(prompt), honest, lambda seen: folder.save(Run(task, "run1", 3.0), seen))
+    with pytest.raises(InputError, match="another task or run; name another folder"):
+        folder.latest(Run(task, "run1", 0.0))
+    assert folder.latest(Run(task, "run1", 3.0)) is not None
+
+
+def test_the_transcript_holds_what_was_sent(task: Task, prompt: Array, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a", tmp_path / "sent")
+    play(task, init(prompt), honest, lambda seen: folder.save(Run(task, "run1", 3.0), seen))
+    with np.load(tmp_path / "sent" / "round-00001.npz") as sent:
+        assert sorted(sent) == ["broadcast", "update/North", "update/South"]
+        assert (sent["broadcast"] == prompt).all()
+        assert (sent["update/South"] == 3).all()

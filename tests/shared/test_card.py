@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from shared.card import SHIPPED, Task
+from shared.errors import InputError
+from tests.conftest import card_text
+
+
+def parsed(text: str) -> Task:
+    return Task.parse(text, "card.toml")
+
+
+@pytest.mark.parametrize("card", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_cards_are_valid(card: Path) -> None:
+    assert Task.load(card.stem).card.name == card.stem
+
+
+def test_digest_is_what_sha256sum_prints(task: Task, tmp_path: Path) -> None:
+    import hashlib
+
+    path = tmp_path / "card.toml"
+    path.write_text(task.text)
+    assert Task.load(str(path)).digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("rounds = 6", "rouds = 6", "card.toml: key 'plan.rouds' is not known here; did you mean 'rounds'?"),
+        ("rounds = 6\n", "", "card.toml: key 'plan.rounds' is missing; add it."),
+        ("rounds = 6", "rounds = 0", "card.toml: key 'plan.rounds': Input should be greater than or equal to 1."),
+        ("schema = 1", "schema = ", "card.toml: not valid TOML"),
+        ('"North", "South"', '"North", "North"', "site 'North' is listed twice; list each site once."),
+        ('"North", "South"', "", "the roster is empty; name at least one site."),
+        ('"North"', '"../North"', "key 'plan.sites.0'"),
+        ("rounds = 6", "rounds = 6\nquorum = 3", "quorum 3 is more than the 2 sites of the roster; lower it."),
+        ("noise_multiplier = 3.0", "", "needs exactly one of noise_multiplier and epsilon; give one."),
+        ("noise_multiplier = 3.0", "noise_multiplier = 0.0", "key 'privacy.noise_multiplier'"),
+        ("noise_multiplier = 3.0", "noise_multiplier = inf", "key 'privacy.noise_multiplier'"),
+        ("sample_rate = 0.5", "sample_rate = 1.5", "key 'privacy.sample_rate'"),
+        ('name = "sick"', 'name = "well"', "two labels have the same name; name each label once."),
+        ("rows = 2", "rows = 0\nlabel_rows = false", "nothing could be trained; give one."),
+        ("pulse {pulse}", "", "field 'pulse' is not used in text"),
+        ("pulse {pulse}", "pulse {pulse", "text is not a valid template"),
+        ("edges = [40, 60]", "edges = [60, 40]", "edges must increase"),
+    ],
+)
+def test_a_wrong_card_gets_one_sentence(backbone_folder: Path, old: str, new: str, said: str) -> None:
+    text = card_text(backbone_folder)
+    assert old in text
+    with pytest.raises(InputError) as caught:
+        parsed(text.replace(old, new))
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("card.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_lists_the_shipped_cards() -> None:
+    with pytest.raises(InputError, match="shipped cards: heart-disease"):
+        Task.load("hart-disease")
