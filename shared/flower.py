@@ -1,24 +1,11 @@
 """Everything that depends on how Flower 1.39 is made inside, so that another release changes this one file."""
 
 import logging
-import os
 
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
-
-SILENT = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-
-
-def phone_nobody() -> None:
-    """Switch off Flower's telemetry and update check and Ray's statistics, for this process and its children."""
-    os.environ.update(SILENT)
 
 
 def log_quietly() -> None:

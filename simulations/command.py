@@ -14,8 +14,7 @@ from rich.console import Console
 
 from server.strategy import RoundSeen
 from shared.card import Task
-from shared.errors import InputError
-from shared.flower import phone_nobody
+from shared.errors import InputError, RunError
 from shared.peft_format import save_prompt
 from shared.privacy.accounting import Release, epsilon_of
 from simulations.evaluate import score
@@ -34,7 +33,6 @@ SCORED = 12  # rounds of a seed that are scored for the learning curve
 
 def run(args: argparse.Namespace, started: float) -> int:
     """Run the command; `started` is the process's start on `time.perf_counter`'s clock."""
-    phone_nobody()
     console = Console(stderr=True)
     task, options, changes, out = _resumed(args) if args.resume else _asked(args)
     _require_writable(out)
@@ -94,9 +92,9 @@ def _kept(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{out}: writing failed ({error}); make room, then go on with --resume {out}.") from None
+        raise RunError(f"{out}: writing failed ({error}); make room, then go on with --resume {out}.") from None
     except KeyboardInterrupt:
-        raise InputError(f"Stopped; go on with: promptward simulate --resume {out}") from None
+        raise RunError(f"Stopped; go on with: promptward simulate --resume {out}") from None
 
 
 def _simulate(federation: Federation, options: Options, out: Path, console: Console, started: float) -> dict[str, Any]:

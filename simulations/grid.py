@@ -58,7 +58,7 @@ class InProcessGrid(Grid):
         """Run the client app on each message, and return the messages' ids."""
         names = []
         for message in messages:
-            name = f"message-{next(self._numbers)}"
+            name = f"message-{next(self._numbers):012d}"
             give_id(message, name)
             self._replies[name] = self._app(message, self._contexts[message.metadata.dst_node_id])
             names.append(name)

@@ -2,9 +2,7 @@
 
 import os
 
-from shared.flower import SILENT
-
-os.environ.update(SILENT | {"HF_HUB_OFFLINE": "1"})
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pathlib import Path
 
@@ -24,7 +22,13 @@ from shared.card import Task
 from shared.prompt import Array
 from shared.scoring import Scorer, build
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"age pulse low middle high fast slow missing sick well is a the".split()]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    *["age", "pulse", "low", "middle", "high", "fast", "slow", "missing", "sick", "well", "is", "a", "the"],
+]
 
 CARD = """
 schema = 1
@@ -73,7 +77,12 @@ def make_backbone(folder: Path) -> Path:
     """Write a random three-layer BERT with its tokenizer."""
     torch.manual_seed(1)
     config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
     )
     BertModel(config).save_pretrained(folder, safe_serialization=True)
     bare = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))

@@ -11,9 +11,9 @@ from client.ledger import Ledger
 from client.outbox import Outbox
 from client.round import LocalPlan, Pool
 from shared.card import Task
-from shared.prompt import Array
 from shared.privacy.mechanism import Mechanism
 from shared.privacy.source import SecureSource
+from shared.prompt import Array
 from shared.scoring import Scorer
 from shared.wire import Request
 

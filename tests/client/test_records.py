@@ -65,10 +65,16 @@ def test_a_bad_cell_names_file_row_and_mend(task: Task, change: dict[str, str], 
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        (ColumnMap("dx", {"neg": "well", "pos": "sick"}, {}), "column 'age' is missing; the table has dx, part, pulse, who, years."),
+        (
+            ColumnMap("dx", {"neg": "well", "pos": "sick"}, {}),
+            "column 'age' is missing; the table has dx, part, pulse, who, years.",
+        ),
         (ColumnMap("label", {}, {"age": "years"}), "column 'label' is missing"),
         (ColumnMap("dx", {"neg": "fine", "pos": "sick"}, {"age": "years"}), "maps to 'fine', which is no label of the task card"),
-        (ColumnMap("dx", {"neg": "well", "pos": "sick"}, {"age": "years", "sex": "x"}), "maps 'sex', which the task card does not use"),
+        (
+            ColumnMap("dx", {"neg": "well", "pos": "sick"}, {"age": "years", "sex": "x"}),
+            "maps 'sex', which the task card does not use",
+        ),
     ],
 )
 def test_a_bad_mapping_names_the_column(task: Task, how: ColumnMap, said: str) -> None:

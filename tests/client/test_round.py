@@ -9,9 +9,9 @@ import torch
 from client.records import Cohort
 from client.round import LocalPlan, Pool, answer, patient_gradients, pool
 from shared.card import Task
-from shared.prompt import Array
 from shared.privacy.mechanism import Mechanism
 from shared.privacy.source import SimulationSource, Stream, Words
+from shared.prompt import Array
 from shared.scoring import Scorer
 from tests.conftest import make_cohort
 
@@ -52,7 +52,9 @@ def without_last(cohort: Cohort) -> Cohort:
 
 
 @pytest.mark.parametrize("patients", [1, 2, 25])
-def test_one_patient_more_moves_the_update_by_at_most_the_clip_norm(task: Task, scorer: Scorer, prompt: Array, patients: int) -> None:
+def test_one_patient_more_moves_the_update_by_at_most_the_clip_norm(
+    task: Task, scorer: Scorer, prompt: Array, patients: int
+) -> None:
     cohort = make_cohort(task, patients, seed=3, records=2)
     with_, asked = replay(cohort, scorer, prompt, EVERYBODY)
     without, asked_without = replay(without_last(cohort), scorer, prompt, EVERYBODY)

@@ -14,14 +14,18 @@ def test_the_demonstration_says_a_row_in_words() -> None:
     )
 
 
-@pytest.mark.parametrize(("value", "said"), [(49.9, "young"), (50, "middle"), ("65", "old"), (None, "missing"), (float("nan"), "missing")])
+@pytest.mark.parametrize(
+    ("value", "said"), [(49.9, "young"), (50, "middle"), ("65", "old"), (None, "missing"), (float("nan"), "missing")]
+)
 def test_buckets(value: object, said: str) -> None:
     assert FieldTable(edges=[50, 65], words=["young", "middle", "old"]).say(value) == said
 
 
 def test_a_cell_without_words_names_field_and_value() -> None:
     text = RecordText("sex {sex}", {"sex": FieldTable(words={"M": "male"})})
-    with pytest.raises(InputError, match="field 'sex': value 'X' has no words; known values are M; mend the cell or extend the card"):
+    with pytest.raises(
+        InputError, match="field 'sex': value 'X' has no words; known values are M; mend the cell or extend the card"
+    ):
         text.render({"sex": "X"})
     with pytest.raises(InputError, match="value 'many' is not a number"):
         RecordText("age {age}", {"age": FieldTable(edges=[1], words=["a", "b"])}).render({"age": "many"})

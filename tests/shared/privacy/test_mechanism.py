@@ -75,7 +75,9 @@ def test_noise_does_not_depend_on_the_patients() -> None:
 
 
 def test_rounds_and_sites_have_independent_noise() -> None:
-    found = np.stack([gaussian((4000,), 1.0, SimulationSource(0).stream("noise", site, r)).numpy() for site in "AB" for r in (1, 2)])
+    found = np.stack(
+        [gaussian((4000,), 1.0, SimulationSource(0).stream("noise", site, r)).numpy() for site in "AB" for r in (1, 2)]
+    )
     correlation = np.corrcoef(found) - np.eye(4)
     assert abs(correlation).max() < 5 / np.sqrt(4000)
     shared = gaussian((4000,), 1.0, SimulationSource(0).stream("noise", "A", 1)).numpy()
