@@ -28,7 +28,7 @@ class RunFolder:
         number = seen.state.round
         sent = {f"update/{name}": update for name, update in seen.updates.items()}
         _write(self.transcript / f"round-{number:05d}.npz", {BROADCAST: seen.broadcast} | sent)
-        names = np.array([run.task.digest, run.name, repr(run.noise_multiplier)])
+        names = np.array(_identity(run))
         _write(self.checkpoints / f"round-{number:05d}.npz", {"run": names} | _arrays(seen.state))
 
     def latest(self, run: Run) -> ServerState | None:
@@ -40,7 +40,7 @@ class RunFolder:
         if not saved:
             return None
         with np.load(saved[-1], allow_pickle=False) as data:
-            if [str(x) for x in data["run"]] != [run.task.digest, run.name, repr(run.noise_multiplier)]:
+            if data["run"].tolist() != _identity(run):
                 raise InputError(f"{saved[-1]}: this checkpoint is of another task or run; name another folder with --out.")
             return ServerState(
                 round=int(data["round"]),
@@ -50,6 +50,10 @@ class RunFolder:
                 late_sum=data["late_sum"],
                 late_count=int(data["late_count"]),
             )
+
+
+def _identity(run: Run) -> list[str]:
+    return [run.task.digest, run.name, str(run.mechanism)]
 
 
 def _arrays(state: ServerState) -> dict[str, NDArray[Any]]:

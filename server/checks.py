@@ -6,19 +6,19 @@ import numpy as np
 from flwr.app import Message
 
 from shared.card import TaskCard
+from shared.privacy.mechanism import Mechanism
 from shared.prompt import Array
 from shared.wire import unpack_reply
 
 
-def norm_bound(card: TaskCard, noise_multiplier: float, size: int) -> float:
+def norm_bound(card: TaskCard, mechanism: Mechanism, size: int) -> float:
     """Return an L2 norm that an honest update of `size` numbers stays under.
 
     A site sums at most as many clipped gradients as it has patients drawn; four times the federation's expected draw is
     generous. The noise's norm concentrates around its root-mean-square; six standard deviations are added to that.
     """
-    clip, steps = card.privacy.clip_norm, card.plan.local_steps
-    noise = noise_multiplier * clip * (math.sqrt(size) + 6)
-    return steps * (clip * 4 * card.plan.patients_per_round + noise)
+    noise = mechanism.noise_std * (math.sqrt(size) + 6)
+    return card.plan.local_steps * (mechanism.clip_norm * 4 * card.plan.patients_per_round + noise)
 
 
 def read_update(reply: Message, shape: tuple[int, ...], bound: float) -> Array:

@@ -12,6 +12,7 @@ from server.aggregate import Rule, ServerState, apply
 from server.checks import norm_bound, read_update
 from shared.card import Task
 from shared.errors import QuorumError
+from shared.privacy.mechanism import Mechanism
 from shared.prompt import Array
 from shared.wire import Request, pack_request
 
@@ -37,11 +38,11 @@ class RoundSeen:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a task: its name and its noise multiplier, 0 where a simulation switched privacy off."""
+    """One run of a task: its name, and the mechanism that every site agreed to."""
 
     task: Task
     name: str
-    noise_multiplier: float
+    mechanism: Mechanism
 
 
 class RosterStrategy(Strategy):
@@ -66,7 +67,7 @@ class RosterStrategy(Strategy):
         """Keep the parts; nothing is sent yet."""
         self.run, self.roster, self.rule, self.state, self._observe = run, dict(roster), rule, state, observe
         self._names = {node: name for name, node in roster.items()}
-        self._bound = norm_bound(run.task.card, run.noise_multiplier, state.prompt.size)
+        self._bound = norm_bound(run.task.card, run.mechanism, state.prompt.size)
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Address the same prompt to every site of the roster, and to nobody else."""

@@ -21,7 +21,7 @@ from server.strategy import RoundSeen, Run
 from shared.card import Task
 from shared.flower import context, log_quietly
 from shared.privacy.accounting import Spent
-from shared.privacy.mechanism import Mechanism
+from shared.privacy.mechanism import Mechanism, without_privacy
 from shared.privacy.planned import epsilon_of_plan, mechanism_of
 from shared.privacy.source import SimulationSource
 from shared.prompt import Array
@@ -79,7 +79,7 @@ class Stopwatch:
 
 def prepare(task: Task, sites: Mapping[str, SitePatients], private: bool) -> Federation:
     """Load the backbone and compute every site's hidden states; raise `InputError` for a backbone or plan that cannot be had."""
-    mechanism = mechanism_of(task.card) if private else _without_noise(task)
+    mechanism = mechanism_of(task.card) if private else without_privacy(task.card.privacy.sample_rate)
     budget = epsilon_of_plan(task.card) if private else 0.0
     scorer, initial = build(task.card)
     pools = {name: pool(patients.train, scorer) for name, patients in sites.items()}
@@ -99,7 +99,7 @@ def run_seed(
         watch: adds up the time of the sites' work.
         observe: called after every round, before its checkpoint is written.
     """
-    run = Run(federation.task, f"seed{seed}", federation.mechanism.noise_multiplier)
+    run = Run(federation.task, f"seed{seed}", federation.mechanism)
     folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
     hospitals = [_hospital(federation, name, seed, out / "ledgers" / run.name, watch) for name in federation.pools]
     by_node = dict(enumerate(hospitals, start=1))
@@ -119,11 +119,6 @@ def run_seed(
     spent = {hospital.name: hospital.ledger.spent(delta) for hospital in hospitals if hospital.ledger}
     final = folder.latest(run)
     return (final.published if final else federation.initial), spent
-
-
-def _without_noise(task: Task) -> Mechanism:
-    privacy = task.card.privacy
-    return Mechanism(privacy.sample_rate, privacy.clip_norm, 0.0)
 
 
 def _hospital(federation: Federation, name: str, seed: int, folder: Path, watch: Stopwatch) -> Hospital:

@@ -85,7 +85,7 @@ def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) ->
         "n_test": len(federation.tests[name].labels),
         "sample_rate": mechanism.sample_rate,
         "noise_multiplier": mechanism.noise_multiplier,
-        "clip_norm": mechanism.clip_norm,
+        "clip_norm": mechanism.clip_norm if federation.private else None,
         "unit": "patient",
         "adjacency": card.privacy.adjacency,
         "bytes_up_per_round": max(line["reply_bytes"] for outcome in outcomes for line in outcome.lines),
@@ -212,7 +212,7 @@ def _warnings(federation: Federation, outcomes: Sequence[SeedOutcome], per_site:
     found = []
     if not federation.private:
         found.append(
-            "Privacy is off: no noise was added. These prompts must not be used on real patients' data outside a hospital."
+            "Privacy is off: nothing was clipped, no noise was added. Never let a prompt of real patients leave a hospital so."
         )
     else:
         found.append("Noise and draws came from the simulation's public seeds: real patients would not be protected by them.")

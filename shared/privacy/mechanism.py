@@ -1,5 +1,6 @@
 """The private step's mechanism: clip every patient's gradient, sum, add Gaussian noise; the guarantee comes with the value."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +19,31 @@ class Mechanism:
         sample_rate: probability with which a patient is drawn.
         clip_norm: C, the largest L2 norm of one patient's gradient.
         noise_multiplier: sigma; the noise has standard deviation sigma * C in every coordinate. 0 means no privacy.
+
+    Raises:
+        ValueError: a number that is no such parameter, or noise around an unclipped sum.
     """
 
     sample_rate: float
     clip_norm: float
     noise_multiplier: float
+
+    def __post_init__(self) -> None:
+        """Refuse what would break the guarantee."""
+        if not (0 < self.sample_rate <= 1 and self.clip_norm > 0 and 0 <= self.noise_multiplier < math.inf):
+            raise ValueError(f"{self} is no mechanism")
+        if self.clip_norm == math.inf and self.noise_multiplier > 0:
+            raise ValueError("noise protects nobody without a clip norm")
+
+    @property
+    def noise_std(self) -> float:
+        """The noise's standard deviation in every coordinate."""
+        return self.noise_multiplier * self.clip_norm if self.noise_multiplier else 0.0
+
+
+def without_privacy(sample_rate: float) -> Mechanism:
+    """Return the mechanism that neither clips nor adds noise: for comparison in simulations only."""
+    return Mechanism(sample_rate, math.inf, 0.0)
 
 
 @dataclass(frozen=True)
@@ -54,12 +75,12 @@ class StreamNoiseOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus is unty
             expected_batch_size=None,
             loss_reduction="sum",
         )
-        self._stream = stream
+        self._std, self._stream = mechanism.noise_std, stream
 
     def add_noise(self) -> None:
         """Put ``summed_grad + noise`` into ``p.grad`` (privacy.md §1.2: override this to bring an own noise source)."""
         for p in self.params:
-            noise = gaussian(tuple(p.summed_grad.shape), self.noise_multiplier * self.max_grad_norm, self._stream)
+            noise = gaussian(tuple(p.summed_grad.shape), self._std, self._stream)
             p.grad = (p.summed_grad.double() + noise).to(p.dtype).view_as(p)
 
 
@@ -90,4 +111,4 @@ def release(gradients: Tensor, mechanism: Mechanism, stream: Stream) -> NoisedSu
     assert summed.grad is not None  # noqa: S101 (for the type checker)
     value = summed.grad.detach().clone()
     optimizer.zero_grad(set_to_none=True)
-    return NoisedSum(value, mechanism.clip_norm, mechanism.noise_multiplier * mechanism.clip_norm)
+    return NoisedSum(value, mechanism.clip_norm, mechanism.noise_std)

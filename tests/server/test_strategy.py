@@ -16,10 +16,12 @@ from server.strategy import RoundSeen, Run
 from shared.card import Task
 from shared.errors import InputError, QuorumError
 from shared.flower import context, log_quietly
+from shared.privacy.mechanism import Mechanism, without_privacy
 from shared.prompt import Array
 from shared.wire import pack_reply, unpack_request
 from simulations.grid import RUN_ID, InProcessGrid
 
+NOISED = Mechanism(0.5, 1.0, 3.0)
 ROSTER = {"North": 1, "South": 2}
 Lie = Callable[[Message], Message]
 
@@ -51,7 +53,7 @@ def play(task: Task, state: ServerState, south: Lie, observe: Callable[[RoundSee
         return south(message) if message.metadata.dst_node_id == 2 else honest(message)
 
     log_quietly()
-    server_app(Run(task, "run1", 3.0), ROSTER, state, observe)(InProcessGrid(app, (1, 2, 3)), context(RUN_ID, 0))
+    server_app(Run(task, "run1", NOISED), ROSTER, state, observe)(InProcessGrid(app, (1, 2, 3)), context(RUN_ID, 0))
 
 
 def with_plan(task: Task, **changes: object) -> Task:
@@ -117,7 +119,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("stop", [1, 4, 6])
 def test_a_resumed_run_has_the_same_numbers(task: Task, prompt: Array, tmp_path: Path, stop: int, optimizer: str) -> None:
     task = with_plan(task, optimizer=optimizer)
-    run = Run(task, "run1", 3.0)
+    run = Run(task, "run1", NOISED)
 
     def keep(folder: RunFolder, until: int) -> Callable[[RoundSeen], None]:
         def observe(seen: RoundSeen) -> None:
@@ -149,15 +151,15 @@ def test_a_resumed_run_has_the_same_numbers(task: Task, prompt: Array, tmp_path:
 
 def test_a_checkpoint_of_another_run_is_refused(task: Task, prompt: Array, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a", tmp_path / "b")
-    play(task, init(prompt), honest, lambda seen: folder.save(Run(task, "run1", 3.0), seen))
+    play(task, init(prompt), honest, lambda seen: folder.save(Run(task, "run1", NOISED), seen))
     with pytest.raises(InputError, match="another task or run; name another folder"):
-        folder.latest(Run(task, "run1", 0.0))
-    assert folder.latest(Run(task, "run1", 3.0)) is not None
+        folder.latest(Run(task, "run1", without_privacy(0.5)))
+    assert folder.latest(Run(task, "run1", NOISED)) is not None
 
 
 def test_the_transcript_holds_what_was_sent(task: Task, prompt: Array, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a", tmp_path / "sent")
-    play(task, init(prompt), honest, lambda seen: folder.save(Run(task, "run1", 3.0), seen))
+    play(task, init(prompt), honest, lambda seen: folder.save(Run(task, "run1", NOISED), seen))
     with np.load(tmp_path / "sent" / "round-00001.npz") as sent:
         assert sorted(sent) == ["broadcast", "update/North", "update/South"]
         assert (sent["broadcast"] == prompt).all()

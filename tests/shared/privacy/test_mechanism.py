@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from shared.privacy.mechanism import Mechanism, gaussian, release
+from shared.privacy.mechanism import Mechanism, gaussian, release, without_privacy
 from shared.privacy.source import SecureSource, SimulationSource, Stream
 
 SILENT = Mechanism(0.5, 1.0, 0.0)
@@ -90,3 +90,16 @@ def test_no_seed_changes_the_noise_of_a_site() -> None:
         torch.manual_seed(0)
         found.append(release(torch.zeros(0, 2, 2), Mechanism(0.5, 1.0, 1.0), SecureSource().stream("noise")).value)
     assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    "numbers", [(0.0, 1.0, 1.0), (0.5, 0.0, 1.0), (0.5, 1.0, -1.0), (0.5, float("inf"), 1.0), (0.5, float("nan"), 1.0)]
+)
+def test_a_mechanism_without_a_guarantee_cannot_be_made(numbers: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match=r"is no mechanism|protects nobody"):
+        Mechanism(*numbers)
+
+
+def test_without_privacy_nothing_is_clipped_and_nothing_added() -> None:
+    gradients = 1e3 * torch.ones(2, 3, 3)
+    torch.testing.assert_close(release(gradients, without_privacy(0.5), stream()).value, gradients.sum(0))
