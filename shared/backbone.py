@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import InputError
+from shared.late import last_layer
 
 # Files that decide what the model computes, in the order in which they enter the fingerprint.
 DECISIVE = (
@@ -98,8 +99,10 @@ class Backbone:
         At layer 0 the rows stand before the first token, as in PEFT's prompt tuning (Lester et al. 2021).
         """
         rows = rows.to(hidden.states.dtype)
-        states = torch.cat([rows, hidden.states], dim=1)  # (B, P+T, D)
         mask = torch.cat([hidden.mask.new_ones(rows.shape[:2]), hidden.mask], dim=1)  # (B, P+T)
+        if layer == self.depth - 1 > 0:
+            return last_layer(self.model.encoder.layer[layer], rows, hidden.states, _blocked(mask, rows.dtype))
+        states = torch.cat([rows, hidden.states], dim=1)  # (B, P+T, D)
         if layer == 0:
             states = self._embed(states)
         return self._layers(states, mask, layer, self.depth)[:, rows.shape[1] :]
@@ -115,10 +118,15 @@ class Backbone:
         return self.model.embeddings(inputs_embeds=words, position_ids=positions)  # type: ignore[no-any-return]
 
     def _layers(self, states: Tensor, mask: Tensor, start: int, stop: int) -> Tensor:
-        blocked = torch.zeros_like(mask, dtype=states.dtype).masked_fill(mask == 0, torch.finfo(states.dtype).min)
+        blocked = _blocked(mask, states.dtype)
         for layer in self.model.encoder.layer[start:stop]:
-            states = layer(states, blocked[:, None, None, :])  # (B, T, D)
+            states = layer(states, blocked)  # (B, T, D)
         return states
+
+
+def _blocked(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the additive attention mask (B, 1, 1, T): 0 where a token is, the smallest number where padding is."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(mask == 0, torch.finfo(dtype).min)[:, None, None, :]
 
 
 def locate(source: str) -> Path:

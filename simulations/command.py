@@ -28,7 +28,7 @@ from simulations.study import deal_out
 from simulations.table import closing_table
 
 LINES = "metrics.jsonl"
-SCORED = 12  # rounds of a seed that are scored for the learning curve
+SCORED = 6  # rounds of a seed that are scored for the learning curve
 
 
 def run(args: argparse.Namespace, started: float) -> int:

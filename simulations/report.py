@@ -55,6 +55,8 @@ def privacy_statement(result: Mapping[str, Any]) -> list[str]:
         f"(equivalent to Gaussian differential privacy with mu = {worst['mu']:.2f}).",
         "This covers each hospital's patients by that hospital's own noise: it holds even if the coordinator and all other "
         "hospitals work together. A patient who is treated at two of the hospitals is covered at each of them separately.",
+        "This was a simulation: its noise came from public seeds so that the numbers can be repeated. The statement is what the "
+        "same run gives with the operating system's noise, which a hospital always uses.",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -19,10 +20,13 @@ def closing_table(result: dict[str, Any]) -> Group:
 
 
 def _sites(result: dict[str, Any]) -> Table:
-    table = Table(title=f"{result['title']}: {len(result['sites'])} sites, {result['rounds']} rounds, {len(result['seeds'])} seeds")
-    table.add_column("site")
-    for name in ("train", "test", "accuracy", "majority", "balanced", "AUC", "epsilon", "bytes/round"):
-        table.add_column(name, justify="right")
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=f"{result['title']}: {len(result['sites'])} sites, {result['rounds']} rounds, {len(result['seeds'])} seeds",
+    )
+    table.add_column("site", no_wrap=True)
+    for name in ("train", "test", "acc.", "major.", "bal.", "AUC", "ε", "bytes"):
+        table.add_column(name, justify="right", no_wrap=True)
     shown = result["sites"][:20]
     for site in shown:
         scores = result["metrics"]["per_site"][site["name"]]
@@ -44,7 +48,9 @@ def _sites(result: dict[str, Any]) -> Table:
 
 def _summary(result: dict[str, Any]) -> Table:
     metrics = result["metrics"]
-    table = Table(title="All sites (± standard deviation over seeds, [95 % interval for the size of the test set])")
+    table = Table(
+        box=SIMPLE_HEAD, title="All sites (± standard deviation over seeds, [95 % interval for the size of the test set])"
+    )
     for name in ("", "this prompt", "majority"):
         table.add_column(name)
     table.add_row(

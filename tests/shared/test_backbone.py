@@ -94,3 +94,20 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(InputError, match="pickled weights are refused"):
         fingerprint(tmp_path)
+
+
+def test_the_last_layers_fast_path_equals_the_models_own_layer(backbone: Backbone) -> None:
+    """States and the gradient for the rows, padded records included."""
+    hidden, layer = backbone.below(TEXTS, 2), backbone.model.encoder.layer[2]
+    start = torch.randn(len(TEXTS), 3, backbone.dim, generator=torch.Generator().manual_seed(1))
+    weight = torch.randn(hidden.states.shape, generator=torch.Generator().manual_seed(2)) * hidden.mask.unsqueeze(-1)
+    mask = torch.cat([hidden.mask.new_ones(len(TEXTS), 3), hidden.mask], 1)
+    blocked = torch.zeros(mask.shape).masked_fill(mask == 0, torch.finfo(torch.float32).min)[:, None, None, :]
+    found = []
+    for path in ("fast", "slow"):
+        rows = start.clone().requires_grad_()
+        slow = layer(torch.cat([rows, hidden.states], 1), blocked)[:, 3:]
+        states = backbone.above(hidden, rows, 2) if path == "fast" else slow
+        (states * weight).sum().backward()
+        found.append((states * hidden.mask.unsqueeze(-1), rows.grad))
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
