@@ -15,7 +15,7 @@ def rule_of(card: TaskCard) -> Rule:
 
     >>> from shared.card import Task
     >>> rule_of(Task.load("heart-disease").card).average_from
-    25
+    28
     """
     plan = card.plan
     late = round(plan.average_last * plan.rounds)
