@@ -1,30 +1,33 @@
 """The egress gate: the only way out of a hospital. It rebuilds the reply from the one declared array and logs it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from flwr.app import RecordDict
 
 from client.chain import Chain
 from shared.errors import RefusedError
-from shared.prompt import Array, PromptShape
+from shared.privacy.mechanism import Update
+from shared.prompt import PromptShape
 from shared.wire import Request, pack_reply, sha256
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Lets one float32 array of the card's shape pass, and writes what passed into a hash chain."""
+    """Lets one array of the card's shape and the mechanism's dtype pass, and writes what passed into a hash chain."""
 
     shape: PromptShape
+    dtype: np.dtype[Any]
     log: Chain
 
-    def release(self, request: Request, update: Array) -> RecordDict:
+    def release(self, request: Request, update: Update) -> RecordDict:
         """Return the reply for this update; the log's line is on the disk before this returns.
 
         Raises `RefusedError` for any other shape or dtype, or a value that is not finite.
         """
-        if update.dtype != np.float32 or update.shape != self.shape.shape:
-            raise RefusedError(f"the update is {update.dtype} {update.shape} instead of float32 {self.shape.shape}")
+        if update.dtype != self.dtype or update.shape != self.shape.shape:
+            raise RefusedError(f"the update is {update.dtype} {update.shape} instead of {self.dtype} {self.shape.shape}")
         if not np.isfinite(update).all():
             raise RefusedError("the update holds a value that is not finite")
         left = {"task": request.task_digest, "run": request.run, "round": request.round}

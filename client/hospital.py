@@ -13,8 +13,8 @@ from client.outbox import Outbox
 from client.round import LocalPlan, Pool, answer
 from shared.errors import RefusedError
 from shared.privacy.accounting import COARSE, FINE, Release, epsilon_of
+from shared.privacy.mechanism import Update
 from shared.privacy.source import Source
-from shared.prompt import Array
 from shared.scoring import Scorer
 from shared.wire import Request, sha256
 
@@ -56,7 +56,7 @@ class Hospital:
     ledger: Ledger | None
     gate: Gate
     outbox: Outbox
-    step: Callable[..., Array] = answer
+    step: Callable[..., Update] = answer
     _cleared: int = field(default=0, init=False)  # the budget is known to hold for this many releases on the ledger
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class Hospital:
         if self.ledger is None:
             return
         steps, mechanism = self.terms.plan.steps, self.terms.plan.mechanism
-        one = Release(mechanism.sample_rate, mechanism.noise_multiplier)
+        one = Release(mechanism.sample_rate, mechanism.noise_multiplier, mechanism.exact)
         spent = releases(self.ledger.events)
         if len(spent) + steps <= self._cleared:
             return
@@ -117,7 +117,7 @@ class Hospital:
             f"the site's budget is {self.terms.epsilon:g}"
         )
 
-    def _again(self, request: Request, earlier: Event, asked: str) -> Array:
+    def _again(self, request: Request, earlier: Event, asked: str) -> Update:
         """Return the bytes that were paid for already."""
         if earlier.asked != asked:
             raise RefusedError(f"round {request.round} was answered for another prompt; a round is answered once")
@@ -126,7 +126,7 @@ class Hospital:
             raise RefusedError(f"the payload that the ledger paid for in round {request.round} is gone from the outbox")
         return update
 
-    def _charge(self, request: Request, asked: str, update: Array) -> None:
+    def _charge(self, request: Request, asked: str, update: Update) -> None:
         if self.ledger is None:
             return
         mechanism = self.terms.plan.mechanism
@@ -141,6 +141,7 @@ class Hospital:
                 sample_rate=mechanism.sample_rate,
                 noise_multiplier=mechanism.noise_multiplier,
                 clip_norm=mechanism.clip_norm,
+                grid=mechanism.grid if mechanism.exact else None,
                 max_records=self.terms.max_records,
             )
         )

@@ -29,6 +29,7 @@ class Event:
     sample_rate: float
     noise_multiplier: float
     clip_norm: float
+    grid: float | None  # step of the integer grid; None where the update was floating point
     max_records: int
     unit: str = "patient"
     adjacency: str = "add-or-remove-one"
@@ -41,7 +42,7 @@ def read_ledger(path: Path) -> list[Event]:
 
 def releases(events: Iterable[Event]) -> list[Release]:
     """Return every release that the events charge."""
-    return [Release(e.sample_rate, e.noise_multiplier) for e in events for _ in range(e.releases)]
+    return [Release(e.sample_rate, e.noise_multiplier, e.grid is not None) for e in events for _ in range(e.releases)]
 
 
 class Ledger:

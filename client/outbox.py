@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.prompt import Array
+from shared.privacy.mechanism import Update
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Outbox:
     folder: Path
     durable: bool = True
 
-    def keep(self, run: str, round_: int, update: Array) -> None:
+    def keep(self, run: str, round_: int, update: Update) -> None:
         """Keep a payload before it is charged; the payload of the round before last is dropped."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(run, round_)
@@ -33,7 +33,7 @@ class Outbox:
         new.replace(path)
         self._path(run, round_ - 2).unlink(missing_ok=True)
 
-    def find(self, run: str, round_: int) -> Array | None:
+    def find(self, run: str, round_: int) -> Update | None:
         """Return the kept payload, or None."""
         path = self._path(run, round_)
         return np.load(path, allow_pickle=False) if path.exists() else None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from client.records import Cohort
 from shared.backbone import Hidden
-from shared.privacy.mechanism import Mechanism, release
+from shared.privacy.mechanism import Mechanism, Update, encode, release
 from shared.privacy.sampling import Indices, poisson
 from shared.privacy.source import Source
 from shared.prompt import Array
@@ -72,8 +72,8 @@ def patient_gradients(pool_: Pool, drawn: Indices, prompt: Tensor, scorer: Score
     return summed / torch.tensor([len(m) for m in mine]).view(-1, 1, 1)
 
 
-def answer(pool_: Pool, prompt: Array, plan: LocalPlan, scorer: Scorer, source: Source, *purpose: str | int) -> Array:
-    """Return the sum of the round's noised gradient sums, (P+L, D) float32: what leaves the site.
+def answer(pool_: Pool, prompt: Array, plan: LocalPlan, scorer: Scorer, source: Source, *purpose: str | int) -> Update:
+    """Return the sum of the round's noised gradient sums (P+L, D): what leaves the site, in the mechanism's dtype.
 
     Args:
         pool_: the site's patients.
@@ -84,11 +84,12 @@ def answer(pool_: Pool, prompt: Array, plan: LocalPlan, scorer: Scorer, source: 
         purpose: names the round, for example ``(run, site, round)``.
     """
     here = torch.from_numpy(np.array(prompt))  # (P+L, D)
-    total = torch.zeros_like(here)
+    total = np.zeros(prompt.shape, dtype=np.int64 if plan.mechanism.exact else np.float64)
     for step in range(plan.steps):
         drawn = poisson(pool_.patients, plan.mechanism.sample_rate, source.stream("draw", *purpose, step))
         gradients = patient_gradients(pool_, drawn, here, scorer)
-        noised = release(gradients, plan.mechanism, source.stream("noise", *purpose, step)).value  # (P+L, D)
-        total += noised
-        here = here - plan.learning_rate * noised / plan.denominator
-    return total.numpy()
+        noised = release(gradients, plan.mechanism, source.stream("noise", *purpose, step))
+        total += noised.value  # (P+L, D)
+        moved = plan.learning_rate * noised.grid / plan.denominator
+        here = here - torch.from_numpy(noised.value * moved).float()
+    return encode(total, plan.mechanism)

@@ -67,14 +67,14 @@ def init(prompt: Array) -> ServerState:
     return ServerState(0, prompt.astype(np.float64), zero, zero, zero, 0)
 
 
-def apply(state: ServerState, updates: Sequence[Array], rule: Rule) -> ServerState:
-    """Return the state after one more round.
+def apply(state: ServerState, updates: Sequence[Double], rule: Rule) -> ServerState:
+    """Return the state after one more round, whose sites sent these sums of gradients.
 
     The denominator does not change when a site is missing: it is a constant, and who is there is not the prompt's business.
     """
     total = np.zeros(state.prompt.shape)
     for update in updates:
-        total += update.astype(np.float64)
+        total += update
     stepped = _step(replace(state, round=state.round + 1), total / rule.denominator, rule)
     if stepped.round < rule.average_from:
         return stepped

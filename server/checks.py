@@ -6,8 +6,7 @@ import numpy as np
 from flwr.app import Message
 
 from shared.card import TaskCard
-from shared.privacy.mechanism import Mechanism
-from shared.prompt import Array
+from shared.privacy.mechanism import Mechanism, Update, decode
 from shared.wire import unpack_reply
 
 
@@ -21,16 +20,16 @@ def norm_bound(card: TaskCard, mechanism: Mechanism, size: int) -> float:
     return card.plan.local_steps * (mechanism.clip_norm * 4 * card.plan.patients_per_round + noise)
 
 
-def read_update(reply: Message, shape: tuple[int, ...], bound: float) -> Array:
-    """Return the update in a reply; raise `ValueError` with a reason that names no patient where it must not count."""
+def read_update(reply: Message, shape: tuple[int, ...], mechanism: Mechanism, bound: float) -> Update:
+    """Return the update in a reply, as it was sent; raise `ValueError` with the reason where it must not count."""
     if reply.has_error():
         raise ValueError(f"it answered with error code {reply.error.code}; the reason is in the site's own log")
-    update = unpack_reply(reply.content)
+    update = unpack_reply(reply.content, mechanism.dtype)
     if update.shape != shape:
         raise ValueError(f"its shape is {update.shape} instead of {shape}")
     if not np.isfinite(update).all():
         raise ValueError("it holds a value that is not finite")
-    norm = float(np.linalg.norm(update.astype(np.float64)))
+    norm = float(np.linalg.norm(decode(update, mechanism)))
     if norm > bound:
         raise ValueError(f"its norm {norm:.4g} is above {bound:.4g}, which no honest site reaches")
     return update

@@ -12,7 +12,7 @@ from server.aggregate import Rule, ServerState, apply
 from server.checks import norm_bound, read_update
 from shared.card import Task
 from shared.errors import QuorumError
-from shared.privacy.mechanism import Mechanism
+from shared.privacy.mechanism import Mechanism, Update, decode
 from shared.prompt import Array
 from shared.wire import Request, pack_request
 
@@ -24,14 +24,14 @@ class RoundSeen:
     Attributes:
         state: the server's state after the round.
         broadcast: the prompt that was sent.
-        updates: what each site that counts sent.
+        updates: what each site that counts sent, in the mechanism's dtype.
         left_out: the sites that do not count, each with the reason.
         reply_bytes: size of each reply as Flower sends it.
     """
 
     state: ServerState
     broadcast: Array
-    updates: Mapping[str, Array]
+    updates: Mapping[str, Update]
     left_out: Mapping[str, str]
     reply_bytes: Mapping[str, int]
 
@@ -82,18 +82,19 @@ class RosterStrategy(Strategy):
             if name is None or name in updates or name in left_out:
                 continue  # not on the roster, or a second reply: the first one counts
             try:
-                updates[name] = read_update(reply, broadcast.shape, self._bound)
+                updates[name] = read_update(reply, broadcast.shape, self.run.mechanism, self._bound)
                 sizes[name] = wire_bytes(reply)
             except ValueError as error:
                 left_out[name] = str(error)
         left_out |= {name: "it did not reply" for name in self.roster if name not in updates | left_out}
         self._require_quorum(updates, left_out)
         ordered = {name: updates[name] for name in self.roster if name in updates}  # one order, whoever is faster
-        self.state = apply(self.state, list(ordered.values()), self.rule)
+        sums = [decode(update, self.run.mechanism) for update in ordered.values()]
+        self.state = apply(self.state, sums, self.rule)
         self._observe(RoundSeen(self.state, broadcast, ordered, left_out, sizes))
         return ArrayRecord(), None
 
-    def _require_quorum(self, updates: Mapping[str, Array], left_out: Mapping[str, str]) -> None:
+    def _require_quorum(self, updates: Mapping[str, Update], left_out: Mapping[str, str]) -> None:
         quorum = self.run.task.card.quorum
         if len(updates) < quorum:
             who = "; ".join(f"{name}: {why}" for name, why in left_out.items())

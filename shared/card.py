@@ -48,7 +48,7 @@ class PromptTable(Table):
 class PrivacyTable(Table):
     """The mechanism that every site applies to its own patients."""
 
-    mechanism: Literal["gaussian"] = "gaussian"
+    mechanism: Literal["discrete-gaussian", "gaussian"] = "discrete-gaussian"  # gaussian: the float path
     unit: Literal["patient"] = "patient"
     adjacency: Literal["add-or-remove-one"] = "add-or-remove-one"
     delta: Annotated[float, Field(gt=0, lt=1e-2)]

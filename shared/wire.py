@@ -1,15 +1,18 @@
 """The wire contract: what a request and a reply hold, and nothing else.
 
 Request (coordinator -> hospital): one array `prompt` and the facts that name the round.
-Reply (hospital -> coordinator): one array `update` of the prompt's shape and dtype. No counts, metrics, timings or texts.
+Reply (hospital -> coordinator): one array `update` of the prompt's shape: int32 grid units, or float32 on the float path.
+Neither counts, metrics, timings nor texts.
 """
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, ConfigRecord, ConfigRecordValues, RecordDict
+from numpy.typing import NDArray
 
 from shared.errors import RefusedError
 from shared.prompt import Array
@@ -48,25 +51,25 @@ def unpack_request(content: RecordDict) -> Request:
     return request
 
 
-def pack_reply(update: Array) -> RecordDict:
+def pack_reply(update: NDArray[Any]) -> RecordDict:
     """Put the one declared array into Flower's records, rebuilt from its bytes."""
-    return RecordDict({UPDATE: ArrayRecord({UPDATE: FlowerArray(np.array(update, dtype=np.float32, order="C"))})})
+    return RecordDict({UPDATE: ArrayRecord({UPDATE: FlowerArray(np.array(update, order="C"))})})
 
 
-def unpack_reply(content: RecordDict) -> Array:
-    """Read a reply; raise `ValueError` with the reason for anything that is not exactly the one array."""
+def unpack_reply(content: RecordDict, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Read a reply; raise `ValueError` with the reason for anything that is not exactly the one array of this dtype."""
     if list(content) != [UPDATE] or UPDATE not in content.array_records:
         raise ValueError(f"it holds {sorted(content)} instead of one record '{UPDATE}'")
     arrays = content.array_records[UPDATE]
     if list(arrays) != [UPDATE]:
         raise ValueError(f"it holds arrays {sorted(arrays)} instead of one array '{UPDATE}'")
     update = arrays[UPDATE].numpy()
-    if update.dtype != np.float32:
-        raise ValueError(f"its dtype is {update.dtype} instead of float32")
+    if update.dtype != dtype:
+        raise ValueError(f"its dtype is {update.dtype} instead of {dtype}")
     return update
 
 
-def sha256(array: Array) -> str:
+def sha256(array: NDArray[Any]) -> str:
     """Return the SHA-256 of shape and bytes of an array, as ledger and transcript name it."""
     head = f"{array.dtype.str} {array.shape} ".encode()
     return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -160,7 +160,7 @@ class Curve:
     def _epsilon(self, rounds: int) -> float:
         """Return what a site has spent that took part in every round so far."""
         mechanism, card = self._federation.mechanism, self._federation.task.card
-        one = Release(mechanism.sample_rate, mechanism.noise_multiplier)
+        one = Release(mechanism.sample_rate, mechanism.noise_multiplier, mechanism.exact)
         return epsilon_of([one] * (rounds * card.plan.local_steps), card.privacy.delta)
 
 

@@ -145,7 +145,7 @@ def _hospital(federation: Federation, name: str, seed: int, folder: Path, watch:
         scorer=federation.scorer,
         source=SimulationSource(seed),
         ledger=Ledger(Chain(home / "ledger.jsonl", durable=False)) if federation.private else None,
-        gate=Gate(federation.scorer.shape, Chain(home / "egress.jsonl", durable=False)),
+        gate=Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / "egress.jsonl", durable=False)),
         outbox=Outbox(home / "outbox", durable=False),
         step=watch.timed(answer),
     )

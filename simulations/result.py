@@ -83,6 +83,7 @@ def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) ->
         "name": name,
         "n_train": federation.pools[name].patients,
         "n_test": len(federation.tests[name].labels),
+        "mechanism": card.privacy.mechanism if federation.private else "none",
         "sample_rate": mechanism.sample_rate,
         "noise_multiplier": mechanism.noise_multiplier,
         "clip_norm": mechanism.clip_norm if federation.private else None,
@@ -92,12 +93,13 @@ def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) ->
         "rounds_contributed": card.plan.rounds - max(missed),
     }
     if not federation.private:
-        nothing = dict.fromkeys(("epsilon", "delta", "accountant", "cross_checks", "mu", "attacker_accuracy"))
+        nothing = dict.fromkeys(("epsilon", "epsilon_rigorous", "delta", "accountant", "cross_checks", "mu", "attacker_accuracy"))
         return common | nothing | {"releases": releases_of(card)}
     most = max((outcome.spent[name] for outcome in outcomes), key=lambda spent: spent.epsilon)
     mu, accuracy = _attacker(mechanism.sample_rate, mechanism.noise_multiplier, most.releases, most.delta)
     return common | {
         "epsilon": most.epsilon,
+        "epsilon_rigorous": most.rigorous if mechanism.exact else None,
         "delta": most.delta,
         "accountant": most.accountant,
         "cross_checks": {"PRV": most.prv, "RDP": most.rdp},

@@ -25,7 +25,7 @@ def _sites(result: dict[str, Any]) -> Table:
         title=f"{result['title']}: {len(result['sites'])} sites, {result['rounds']} rounds, {len(result['seeds'])} seeds",
     )
     table.add_column("site", no_wrap=True)
-    for name in ("train", "test", "acc.", "major.", "bal.", "AUC", "ε", "bytes"):
+    for name in ("train", "test", "acc.", "major.", "bal.", "AUC", "ε"):
         table.add_column(name, justify="right", no_wrap=True)
     shown = result["sites"][:20]
     for site in shown:
@@ -39,7 +39,6 @@ def _sites(result: dict[str, Any]) -> Table:
             number(scores["balanced_accuracy"]),
             number(scores["auc"]),
             "none" if site["epsilon"] is None else f"{site['epsilon']:.3f}",
-            f"{site['bytes_up_per_round']:,}",
         )
     if len(shown) < len(result["sites"]):
         table.add_row(f"… {len(result['sites']) - len(shown)} more in result.json")
@@ -51,7 +50,7 @@ def _summary(result: dict[str, Any]) -> Table:
     table = Table(
         box=SIMPLE_HEAD, title="All sites (± standard deviation over seeds, [95 % interval for the size of the test set])"
     )
-    for name in ("", "this prompt", "majority"):
+    for name in ("", "this prompt", "majority, or full fine-tuning"):
         table.add_column(name)
     table.add_row(
         "mean of sites' accuracies",
@@ -60,6 +59,8 @@ def _summary(result: dict[str, Any]) -> Table:
     )
     table.add_row("pooled accuracy", spread(metrics["pooled_accuracy"]), number(metrics["majority_baseline_pooled"]))
     table.add_row("pooled AUC", spread(metrics["pooled_auc"]), "")
+    size = result["bytes"]
+    table.add_row("bytes per site and round", f"{size['up_per_site_round']:,}", f"{size['full_finetuning_per_site_round']:,}")
     for reference in result["references"]:
         told = [
             f"mean of sites {number(reference['mean_of_sites_accuracy'])}" if reference["mean_of_sites_accuracy"] else "",

@@ -1,14 +1,21 @@
-"""The private step's mechanism: clip every patient's gradient, sum, add Gaussian noise; the guarantee comes with the value."""
+"""The private step's mechanism: the thin module that composes `clip` and `noise`, or the `float_path`, into what leaves."""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from opacus.optimizers import DPOptimizer
-from scipy.special import ndtri
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.privacy.source import Stream, uniform
+from shared.privacy.clip import STEPS, clipped_sum, drop_non_finite
+from shared.privacy.float_path import float_release
+from shared.privacy.guarantee import NoisedSum
+from shared.privacy.noise import add_noise
+from shared.privacy.source import Stream
+
+Update = NDArray[Any]  # what leaves: int32 grid units on the exact path, float32 on the float path
+WIDEST = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True)
@@ -19,14 +26,16 @@ class Mechanism:
         sample_rate: probability with which a patient is drawn.
         clip_norm: C, the largest L2 norm of one patient's gradient.
         noise_multiplier: sigma; the noise has standard deviation sigma * C in every coordinate. 0 means no privacy.
+        exact: integers with discrete Gaussian noise; False is the float path, which also serves without noise.
 
     Raises:
-        ValueError: a number that is no such parameter, or noise around an unclipped sum.
+        ValueError: a number that is no such parameter, noise around an unclipped sum, or an exact path without noise.
     """
 
     sample_rate: float
     clip_norm: float
     noise_multiplier: float
+    exact: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what would break the guarantee."""
@@ -34,81 +43,48 @@ class Mechanism:
             raise ValueError(f"{self} is no mechanism")
         if self.clip_norm == math.inf and self.noise_multiplier > 0:
             raise ValueError("noise protects nobody without a clip norm")
+        if self.exact and self.noise_multiplier == 0:
+            raise ValueError("the exact path is for releases with noise")
 
     @property
     def noise_std(self) -> float:
         """The noise's standard deviation in every coordinate."""
         return self.noise_multiplier * self.clip_norm if self.noise_multiplier else 0.0
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of what leaves."""
+        return np.dtype(np.int32 if self.exact else np.float32)
+
+    @property
+    def grid(self) -> float:
+        """How much of a gradient one unit of what leaves is."""
+        return self.clip_norm / STEPS if self.exact else 1.0
+
 
 def without_privacy(sample_rate: float) -> Mechanism:
     """Return the mechanism that neither clips nor adds noise: for comparison in simulations only."""
-    return Mechanism(sample_rate, math.inf, 0.0)
-
-
-@dataclass(frozen=True)
-class NoisedSum:
-    """A released sum with the guarantee it was made under.
-
-    Attributes:
-        value: ``sum of clipped patient gradients + noise``, float32, the prompt's shape.
-        l2_sensitivity: how far one patient can move the sum before noise.
-        noise_std: standard deviation of the noise in every coordinate.
-    """
-
-    value: Tensor
-    l2_sensitivity: float
-    noise_std: float
-    unit: str = "patient"
-    adjacency: str = "add-or-remove-one"
-
-
-class StreamNoiseOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped
-    """Opacus' `DPOptimizer` whose noise comes from one of our streams instead of torch's global generator."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, mechanism: Mechanism, stream: Stream) -> None:
-        """Wrap `optimizer`; the loss is a sum, so that no denominator enters the mechanism."""
-        super().__init__(
-            optimizer,
-            noise_multiplier=mechanism.noise_multiplier,
-            max_grad_norm=mechanism.clip_norm,
-            expected_batch_size=None,
-            loss_reduction="sum",
-        )
-        self._std, self._stream = mechanism.noise_std, stream
-
-    def add_noise(self) -> None:
-        """Put ``summed_grad + noise`` into ``p.grad`` (privacy.md §1.2: override this to bring an own noise source)."""
-        for p in self.params:
-            noise = gaussian(tuple(p.summed_grad.shape), self._std, self._stream)
-            p.grad = (p.summed_grad.double() + noise).to(p.dtype).view_as(p)
-
-
-def gaussian(shape: tuple[int, ...], std: float, stream: Stream) -> Tensor:
-    """Return float64 noise ``N(0, std^2)`` of this shape, by the inverse normal distribution of 53-bit uniforms."""
-    count = int(torch.Size(shape).numel())
-    return torch.from_numpy(ndtri(uniform(stream, count)) * std).reshape(shape)
-
-
-def drop_non_finite(gradients: Tensor) -> Tensor:
-    """Set the whole gradient of a patient to zero where any entry is NaN or infinite: (N, ...) -> (N, ...).
-
-    Done before clipping: a NaN would survive the clip factor and poison the sum, which tells that the patient is there.
-    """
-    finite = gradients.flatten(1).isfinite().all(1)  # (N,)
-    return torch.where(finite.view(-1, *[1] * (gradients.dim() - 1)), gradients, 0.0)
+    return Mechanism(sample_rate, math.inf, 0.0, exact=False)
 
 
 def release(gradients: Tensor, mechanism: Mechanism, stream: Stream) -> NoisedSum:
     """Clip, sum and noise patient gradients (N, P+L, D); N may be 0, which releases noise alone.
 
     The patients must be a Poisson draw at `mechanism.sample_rate`; a second call needs a new draw and a new stream.
+    A patient whose gradient is not finite counts as zero on either path.
     """
-    summed = torch.nn.Parameter(torch.zeros(gradients.shape[1:]))
-    optimizer = StreamNoiseOptimizer(torch.optim.SGD([summed], lr=1.0), mechanism, stream)
-    summed.grad_sample = drop_non_finite(gradients.float())  # type: ignore[attr-defined]
-    optimizer.pre_step()
-    assert summed.grad is not None  # noqa: S101 (for the type checker)
-    value = summed.grad.detach().clone()
-    optimizer.zero_grad(set_to_none=True)
-    return NoisedSum(value, mechanism.clip_norm, mechanism.noise_std)
+    if mechanism.exact:
+        return add_noise(clipped_sum(gradients, mechanism.clip_norm), mechanism.noise_multiplier, stream)
+    return float_release(drop_non_finite(gradients), mechanism.clip_norm, mechanism.noise_multiplier, stream)
+
+
+def encode(total: Update, mechanism: Mechanism) -> Update:
+    """Return a sum of released values as what leaves; a value past int32 is set to its end, whatever the data."""
+    if mechanism.exact:
+        total = np.clip(total, WIDEST.min, WIDEST.max)
+    return total.astype(mechanism.dtype)
+
+
+def decode(update: Update, mechanism: Mechanism) -> NDArray[np.float64]:
+    """Return what left as a sum of gradients, float64."""
+    return update.astype(np.float64) * mechanism.grid

@@ -17,7 +17,7 @@ def mechanism_of(card: TaskCard) -> Mechanism:
         if privacy.epsilon is None:
             raise InputError("[privacy] needs noise_multiplier or epsilon; give one.")
         sigma = calibrate(privacy.epsilon, privacy.delta, privacy.sample_rate, releases_of(card))
-    return Mechanism(privacy.sample_rate, privacy.clip_norm, sigma)
+    return Mechanism(privacy.sample_rate, privacy.clip_norm, sigma, privacy.mechanism == "discrete-gaussian")
 
 
 def releases_of(card: TaskCard) -> int:

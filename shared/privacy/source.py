@@ -37,6 +37,10 @@ class KeyStream:
         return np.frombuffer(self._encryptor.update(bytes(8 * count)), dtype="<u8").astype(np.uint64)
 
 
+class SecureStream(KeyStream):
+    """A stream under a key from the operating system; exact noise is drawn by OpenDP's own generator in its place."""
+
+
 @dataclass(frozen=True)
 class SecureSource:
     """The default: every stream has a new key from the operating system's generator."""
@@ -45,7 +49,7 @@ class SecureSource:
 
     def stream(self, *purpose: str | int) -> Stream:
         """Return a stream that nobody can reproduce; `purpose` is for the reader."""
-        return KeyStream(secrets.token_bytes(32))
+        return SecureStream(secrets.token_bytes(32))
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def open_hospital(task: Task, scorer: Scorer, patients: Pool, tmp_path: Path) ->
             scorer=scorer,
             source=source or SecureSource(),
             ledger=Ledger(Chain(tmp_path / "ledger.jsonl")),
-            gate=Gate(scorer.shape, Chain(tmp_path / "egress.jsonl")),
+            gate=Gate(scorer.shape, terms.plan.mechanism.dtype, Chain(tmp_path / "egress.jsonl")),
             outbox=Outbox(tmp_path / "outbox"),
         )
 

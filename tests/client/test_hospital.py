@@ -4,19 +4,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import RecordDict
 
 from client.ledger import read_ledger
 from shared.errors import InputError, RefusedError, RunError
 from shared.privacy.accounting import epsilon
+from shared.privacy.mechanism import Update
 from shared.wire import Request, sha256, unpack_reply
 from tests.client.conftest import Open
 
 Ask = Callable[..., Request]
 
 
+def sent(reply: RecordDict) -> Update:
+    return unpack_reply(reply, np.dtype(np.int32))
+
+
 def test_a_round_is_charged_before_its_reply_leaves(open_hospital: Open, ask: Ask, tmp_path: Path) -> None:
     hospital = open_hospital(steps=2)
-    update = unpack_reply(hospital.respond(ask()))
+    update = sent(hospital.respond(ask()))
     [event] = read_ledger(tmp_path / "ledger.jsonl")
     assert (event.round, event.releases, event.payload, event.unit) == (1, 2, sha256(update), "patient")
     assert hospital.ledger
@@ -32,8 +38,8 @@ def test_nothing_leaves_when_the_ledger_cannot_be_written(open_hospital: Open, a
 
 
 def test_a_resend_is_the_same_bytes_and_costs_nothing(open_hospital: Open, ask: Ask, tmp_path: Path) -> None:
-    first = unpack_reply(open_hospital().respond(ask()))
-    again = unpack_reply(open_hospital().respond(ask()))  # after a restart
+    first = sent(open_hospital().respond(ask()))
+    again = sent(open_hospital().respond(ask()))  # after a restart
     assert first.tobytes() == again.tobytes()
     assert len(read_ledger(tmp_path / "ledger.jsonl")) == 1
 
@@ -48,7 +54,7 @@ def test_a_round_is_answered_for_one_prompt_only(open_hospital: Open, ask: Ask) 
 def test_a_lost_or_changed_payload_is_never_made_anew(open_hospital: Open, ask: Ask, tmp_path: Path) -> None:
     open_hospital().respond(ask())
     path = tmp_path / "outbox" / "run1-1.npy"
-    np.save(path, np.zeros((4, 16), np.float32))
+    np.save(path, np.zeros((4, 16), np.int32))
     with pytest.raises(RefusedError, match="gone from the outbox"):
         open_hospital().respond(ask())
     path.unlink()
@@ -115,7 +121,7 @@ def test_noise_without_a_ledger_is_impossible(open_hospital: Open) -> None:
 
 def test_two_runs_of_the_default_source_never_repeat(open_hospital: Open, ask: Ask) -> None:
     hospital = open_hospital()
-    assert unpack_reply(hospital.respond(ask(run="a"))).tobytes() != unpack_reply(hospital.respond(ask(run="b"))).tobytes()
+    assert sent(hospital.respond(ask(run="a"))).tobytes() != sent(hospital.respond(ask(run="b"))).tobytes()
 
 
 def test_files_of_the_site_are_for_its_owner_only(open_hospital: Open, ask: Ask, tmp_path: Path) -> None:

@@ -5,17 +5,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from client.records import Cohort
 from client.round import LocalPlan, Pool, answer, patient_gradients, pool
 from shared.card import Task
-from shared.privacy.mechanism import Mechanism
+from shared.privacy.mechanism import Mechanism, decode
 from shared.privacy.source import SimulationSource, Stream, Words
 from shared.prompt import Array
 from shared.scoring import Scorer
 from tests.conftest import make_cohort
 
-EVERYBODY = LocalPlan(Mechanism(1.0, 0.3, 0.5), 1, 0.1, 5.0)
+EXACT = LocalPlan(Mechanism(1.0, 0.3, 0.5), 1, 0.1, 5.0)
+FLOAT = LocalPlan(Mechanism(1.0, 0.3, 0.5, exact=False), 1, 0.1, 5.0)
+both_paths = pytest.mark.parametrize("plan", [EXACT, FLOAT], ids=["exact", "float"])
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,10 @@ class Recorder:
         return Counting()
 
 
-def replay(cohort: Cohort, scorer: Scorer, prompt: Array, plan: LocalPlan) -> tuple[Array, list[tuple[object, ...]]]:
+def replay(cohort: Cohort, scorer: Scorer, prompt: Array, plan: LocalPlan) -> tuple[NDArray[np.float64], list[tuple[object, ...]]]:
     recorder = Recorder()
-    return answer(pool(cohort, scorer), prompt, plan, scorer, recorder, "run1", "North", 1), recorder.asked  # type: ignore[arg-type]
+    sent = answer(pool(cohort, scorer), prompt, plan, scorer, recorder, "run1", "North", 1)  # type: ignore[arg-type]
+    return decode(sent, plan.mechanism), recorder.asked
 
 
 def without_last(cohort: Cohort) -> Cohort:
@@ -51,33 +55,38 @@ def without_last(cohort: Cohort) -> Cohort:
     )
 
 
+@both_paths
 @pytest.mark.parametrize("patients", [1, 2, 25])
 def test_one_patient_more_moves_the_update_by_at_most_the_clip_norm(
-    task: Task, scorer: Scorer, prompt: Array, patients: int
+    task: Task, scorer: Scorer, prompt: Array, patients: int, plan: LocalPlan
 ) -> None:
     cohort = make_cohort(task, patients, seed=3, records=2)
-    with_, asked = replay(cohort, scorer, prompt, EVERYBODY)
-    without, asked_without = replay(without_last(cohort), scorer, prompt, EVERYBODY)
+    with_, asked = replay(cohort, scorer, prompt, plan)
+    without, asked_without = replay(without_last(cohort), scorer, prompt, plan)
     assert asked == asked_without  # the same noise calls in number, size and order, an empty site included
-    assert 0 < np.linalg.norm(with_.astype(np.float64) - without) <= 0.3 * (1 + 1e-5)
+    assert 0 < np.linalg.norm(with_ - without) <= 0.3 * (1 + 1e-5)
 
 
-def test_a_ten_times_longer_record_and_a_duplicate_stay_within_the_clip_norm(task: Task, scorer: Scorer, prompt: Array) -> None:
+@both_paths
+def test_a_ten_times_longer_record_and_a_duplicate_stay_within_the_clip_norm(
+    task: Task, scorer: Scorer, prompt: Array, plan: LocalPlan
+) -> None:
     cohort = make_cohort(task, 8, seed=4)
     longer = replace(cohort, texts=(*cohort.texts[:-1], " ".join(["age high pulse fast"] * 7)))
     twice = Cohort((*cohort.texts, cohort.texts[0]), (*cohort.labels, cohort.labels[0]), (*cohort.patients, 8), 9)
-    base, _ = replay(without_last(cohort), scorer, prompt, EVERYBODY)
-    assert np.linalg.norm(replay(longer, scorer, prompt, EVERYBODY)[0].astype(np.float64) - base) <= 0.3 * (1 + 1e-5)
-    whole, _ = replay(cohort, scorer, prompt, EVERYBODY)
-    assert np.linalg.norm(replay(twice, scorer, prompt, EVERYBODY)[0].astype(np.float64) - whole) <= 0.3 * (1 + 1e-5)
+    base, _ = replay(without_last(cohort), scorer, prompt, plan)
+    assert np.linalg.norm(replay(longer, scorer, prompt, plan)[0] - base) <= 0.3 * (1 + 1e-5)
+    whole, _ = replay(cohort, scorer, prompt, plan)
+    assert np.linalg.norm(replay(twice, scorer, prompt, plan)[0] - whole) <= 0.3 * (1 + 1e-5)
 
 
-def test_a_patient_whose_states_are_not_finite_changes_nothing(task: Task, scorer: Scorer, prompt: Array) -> None:
+@both_paths
+def test_a_patient_whose_states_are_not_finite_changes_nothing(task: Task, scorer: Scorer, prompt: Array, plan: LocalPlan) -> None:
     cohort = make_cohort(task, 6, seed=5)
     sick = pool(cohort, scorer)
     sick.hidden.states[5] = float("nan")
-    found = answer(sick, prompt, EVERYBODY, scorer, SimulationSource(0), "run1", "North", 1)
-    base, _ = replay(without_last(cohort), scorer, prompt, EVERYBODY)
+    found = decode(answer(sick, prompt, plan, scorer, SimulationSource(0), "run1", "North", 1), plan.mechanism)
+    base, _ = replay(without_last(cohort), scorer, prompt, plan)
     np.testing.assert_allclose(found, base, atol=1e-6)
 
 
@@ -91,16 +100,17 @@ def test_a_patients_gradient_is_the_mean_over_its_records(patients: Pool, scorer
         torch.testing.assert_close(found[row], each.mean(0), atol=1e-5, rtol=1e-4)
 
 
-def test_several_local_steps_release_several_sums(task: Task, scorer: Scorer, prompt: Array) -> None:
+@both_paths
+def test_several_local_steps_release_several_sums(task: Task, scorer: Scorer, prompt: Array, plan: LocalPlan) -> None:
     cohort = make_cohort(task, 6, seed=6)
-    _, asked = replay(cohort, scorer, prompt, replace(EVERYBODY, steps=3))
+    _, asked = replay(cohort, scorer, prompt, replace(plan, steps=3))
     noise = [purpose for purpose in asked if purpose[0] == "noise"]
     assert len(noise) == len(set(noise)) == 3
 
 
 def test_the_answer_is_the_slow_formula(task: Task, scorer: Scorer, prompt: Array) -> None:
     """Two local steps without noise, written out."""
-    plan = LocalPlan(Mechanism(1.0, 0.3, 0.0), 2, 0.5, 4.0)
+    plan = LocalPlan(Mechanism(1.0, 0.3, 0.0, exact=False), 2, 0.5, 4.0)
     cohort = make_cohort(task, 5, seed=7)
     everybody, here, total = pool(cohort, scorer), torch.from_numpy(prompt), torch.zeros(4, 16)
     for _ in range(2):

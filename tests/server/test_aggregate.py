@@ -2,16 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from server.aggregate import Rule, ServerState, apply, init
-from shared.prompt import Array
+from server.aggregate import Double, Rule, ServerState, apply, init
 
 SGD = Rule("sgd", 0.1, 0.9, 4.0, 3)
 ADAM = Rule("adam", 0.05, 0.9, 4.0, 3)
 
 
-def updates(count: int, seed: int) -> list[Array]:
+def updates(count: int, seed: int) -> list[Double]:
     random = np.random.default_rng(seed)
-    return [random.normal(size=(3, 5)).astype(np.float32) for _ in range(count)]
+    return [random.normal(size=(3, 5)) for _ in range(count)]
 
 
 def run(rule: Rule, rounds: int) -> ServerState:
@@ -27,14 +26,14 @@ def test_the_step_is_torchs(rule: Rule, optimizer: type[torch.optim.Optimizer]) 
     more = {"momentum": 0.9} if rule.optimizer == "sgd" else {}
     theirs = optimizer([parameter], lr=rule.learning_rate, **more)  # type: ignore[call-arg]
     for number in range(5):
-        parameter.grad = torch.from_numpy(np.sum([u.astype(np.float64) for u in updates(4, number)], 0) / 4.0)
+        parameter.grad = torch.from_numpy(np.sum(updates(4, number), 0) / 4.0)
         theirs.step()
     np.testing.assert_allclose(run(rule, 5).prompt, parameter.detach().numpy(), atol=1e-12)
 
 
 def test_a_thousand_small_updates_are_summed_exactly() -> None:
     """Float32 accumulation of these would be off by 1e-5 and more (flower.md §2)."""
-    ones = [np.full((1, 1), 0.1, np.float32)] * 1000
+    ones = [np.full((1, 1), np.float32(0.1), np.float64)] * 1000
     found = apply(init(np.zeros((1, 1), np.float32)), ones, Rule("sgd", 1.0, 0.0, 1000.0, 9)).prompt
     assert abs(float(found[0, 0]) + float(np.float32(0.1))) < 1e-12
 
@@ -42,7 +41,7 @@ def test_a_thousand_small_updates_are_summed_exactly() -> None:
 def test_the_denominator_is_a_constant_whoever_is_there() -> None:
     start, [one] = init(np.zeros((3, 5), np.float32)), updates(1, 0)
     rule = Rule("sgd", 1.0, 0.0, 4.0, 9)
-    np.testing.assert_allclose(apply(start, [one], rule).prompt, -one.astype(np.float64) / 4.0)
+    np.testing.assert_allclose(apply(start, [one], rule).prompt, -one / 4.0)
 
 
 def test_the_published_prompt_is_the_mean_of_the_late_rounds() -> None:

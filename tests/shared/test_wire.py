@@ -6,6 +6,8 @@ from shared.errors import RefusedError
 from shared.prompt import Array
 from shared.wire import Request, pack_reply, pack_request, sha256, unpack_reply, unpack_request
 
+FLOAT = np.dtype(np.float32)
+
 
 def test_a_request_survives_the_wire(prompt: Array) -> None:
     sent = Request("d" * 64, "run1", 3, prompt)
@@ -26,12 +28,14 @@ def test_a_request_with_more_in_it_is_refused(prompt: Array) -> None:
 def test_a_reply_is_one_array_and_nothing_else(prompt: Array) -> None:
     reply = pack_reply(prompt)
     assert list(reply) == ["update"]
-    assert (unpack_reply(reply) == prompt).all()
+    assert (unpack_reply(reply, FLOAT) == prompt).all()
+    with pytest.raises(ValueError, match="its dtype is float32 instead of int32"):
+        unpack_reply(reply, np.dtype(np.int32))
     reply["metrics"] = MetricRecord({"num-examples": 17})
     with pytest.raises(ValueError, match="instead of one record"):
-        unpack_reply(reply)
+        unpack_reply(reply, FLOAT)
     with pytest.raises(ValueError, match="instead of one record"):
-        unpack_reply(RecordDict({"updates": ArrayRecord()}))
+        unpack_reply(RecordDict({"updates": ArrayRecord()}), FLOAT)
 
 
 def test_the_hash_covers_shape_and_bytes() -> None:
