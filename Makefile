@@ -22,7 +22,7 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $(STAMP)
 
 demo: install
-	$(BIN)/promptward simulate --out runs/demo
+	$(BIN)/promptward simulate
 
 test: check
 	$(BIN)/python -m pytest -n 2
