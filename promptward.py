@@ -78,7 +78,7 @@ def _simulate(args: argparse.Namespace) -> int:
 
 
 def _ledger_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["show", "verify"])
+    parser.add_argument("action", choices=["show", "verify", "statement"])
     parser.add_argument("ledger", type=Path)
     parser.add_argument("--delta", type=float, default=1e-4, help="delta of the epsilon that is shown (default: 1e-4)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

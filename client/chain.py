@@ -56,6 +56,13 @@ def read_chain(path: Path) -> list[Entry]:
     return entries
 
 
+def _cut_torn_line(path: Path) -> None:
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
 class Chain:
     """An open chain; one process writes to it.
 
@@ -66,8 +73,13 @@ class Chain:
     """
 
     def __init__(self, path: Path, durable: bool = True, clock: Callable[[], float] = time.time) -> None:
-        """Read and verify what is there."""
+        """Read and verify what is there.
+
+        A last line without its line end was being written when the process died: nothing that it stood for has left, and it
+        is cut off.
+        """
         self.path, self._durable, self._clock = path, durable, clock
+        _cut_torn_line(path)
         self.entries = read_chain(path)
         self._size = path.stat().st_size if path.exists() else 0
 
@@ -81,7 +93,8 @@ class Chain:
 
         Raises `RunError` when another process wrote to the file, or the disk does not take the line.
         """
-        number, when = len(self.entries) + 1, self._clock()
+        number = len(self.entries) + 1
+        when = max(self._clock(), self.entries[-1].time if self.entries else 0.0)  # a clock set back does not turn time back
         entry = Entry(number, when, body, link(self.head, number, when, body))
         line = (json.dumps(vars(entry), sort_keys=True) + "\n").encode()
         try:

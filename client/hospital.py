@@ -1,6 +1,5 @@
 """One hospital in memory: its patients, its ledger and its gate. It lives as long as the run; messages come and go."""
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -8,48 +7,28 @@ import numpy as np
 from flwr.app import RecordDict
 
 from client.gate import Gate
-from client.ledger import Event, Ledger, releases
+from client.ledger import Event, Ledger
 from client.outbox import Outbox
-from client.round import LocalPlan, Pool, answer
-from shared.errors import RefusedError
-from shared.privacy.accounting import COARSE, FINE, Release, epsilon_of
+from client.policy import Policy, Proposal, affordable, agree
+from client.round import Pool, answer
+from shared.errors import InputError, RefusedError
 from shared.privacy.mechanism import Update
 from shared.privacy.source import Source
 from shared.scoring import Scorer
 from shared.wire import Request, sha256
 
 
-@dataclass(frozen=True)
-class Terms:
-    """What the hospital agreed to, from its own files: nothing here comes from a coordinator.
-
-    Attributes:
-        task: the digest of the one task card it answers.
-        plan: the mechanism and the local work.
-        rounds: planned rounds of the task.
-        max_records: records of one patient that a step looks at.
-        epsilon: the most that this ledger may ever spend, over all tasks and runs.
-        delta: the delta of that budget.
-    """
-
-    task: str
-    plan: LocalPlan
-    rounds: int
-    max_records: int
-    epsilon: float
-    delta: float
-
-
 @dataclass
 class Hospital:
-    """Answers a coordinator's requests, one a round, within its terms.
+    """Answers a coordinator's requests, one a round, within its own policy and the card that it agreed to.
 
     `ledger` is None only in a simulation without privacy, whose noise multiplier is 0. `step` is `client.round.answer`, or
     a twin of it that gives the same numbers.
     """
 
     name: str
-    terms: Terms
+    policy: Policy
+    proposal: Proposal
     pool: Pool
     scorer: Scorer
     source: Source
@@ -60,9 +39,16 @@ class Hospital:
     _cleared: int = field(default=0, init=False)  # the budget is known to hold for this many releases on the ledger
 
     def __post_init__(self) -> None:
-        """Refuse a hospital that would add noise without a ledger, or keep a ledger of releases without noise."""
-        if (self.ledger is None) != (self.terms.plan.mechanism.noise_multiplier == 0):
+        """Refuse what the policy does not allow, noise without a ledger, and a ledger of releases without noise."""
+        if (self.ledger is None) != (self.proposal.plan.mechanism.noise_multiplier == 0):
             raise ValueError("a hospital has a ledger if and only if its releases are noised")
+        agree(self.policy, self.proposal, self.pool.patients)
+        left = {str(entry.body.get("sha256")) for entry in self.gate.log.entries}
+        if self.ledger and not left <= self.ledger.payloads:
+            raise InputError(
+                f"{self.ledger.path}: {self.gate.log.path.name} shows a payload that left and is not on this ledger; "
+                "put the newest copy of the ledger back."
+            )
 
     def respond(self, request: Request) -> RecordDict:
         """Return the reply to a request; the ledger is charged before this returns.
@@ -77,7 +63,7 @@ class Hospital:
             return self.gate.release(request, self._again(request, earlier, asked))
         self._afford(request.round)
         update = self.step(
-            self.pool, request.prompt, self.terms.plan, self.scorer, self.source, request.run, self.name, request.round
+            self.pool, request.prompt, self.proposal.plan, self.scorer, self.source, request.run, self.name, request.round
         )
         self.outbox.keep(request.run, request.round, update)
         self._charge(request, asked, update)
@@ -85,37 +71,25 @@ class Hospital:
 
     def _check(self, request: Request) -> None:
         """Refuse what is not this task, this run's plan or a sane prompt."""
-        if request.task_digest != self.terms.task:
-            raise RefusedError(f"the task's digest is {request.task_digest}, this site agreed to {self.terms.task}")
-        if not 1 <= request.round <= self.terms.rounds:
-            raise RefusedError(f"round {request.round} is outside the plan of {self.terms.rounds} rounds")
+        if request.task_digest != self.proposal.task:
+            raise RefusedError(f"the task's digest is {request.task_digest}, this site agreed to {self.proposal.task}")
+        if not 1 <= request.round <= self.proposal.rounds:
+            raise RefusedError(f"round {request.round} is outside the plan of {self.proposal.rounds} rounds")
         if not request.run.isalnum():
             raise RefusedError("the run's name is not made of letters and digits")
+        if self.ledger and request.last and request.last not in self.ledger.payloads:
+            raise RefusedError("the coordinator holds a payload that this ledger did not pay for; was an older copy put back?")
         prompt, shape = request.prompt, self.scorer.shape.shape
         if prompt.shape != shape or prompt.dtype != np.float32 or not np.isfinite(prompt).all():
             raise RefusedError(f"the prompt is not a finite float32 array of shape {shape}")
 
     def _afford(self, round_: int) -> None:
-        """Refuse before any work when this round would pass the budget.
-
-        The rest of the plan is tried first: where it fits, no round of it needs a computation of its own.
-        """
+        """Refuse before any work when this round would pass a budget."""
         if self.ledger is None:
             return
-        steps, mechanism = self.terms.plan.steps, self.terms.plan.mechanism
-        one = Release(mechanism.sample_rate, mechanism.noise_multiplier, mechanism.exact)
-        spent = releases(self.ledger.events)
-        if len(spent) + steps <= self._cleared:
-            return
-        for ahead, interval in itertools.product((steps * (self.terms.rounds - round_ + 1), steps), (COARSE, FINE)):
-            projected = epsilon_of(spent + [one] * ahead, self.terms.delta, interval)
-            if projected <= self.terms.epsilon:
-                self._cleared = len(spent) + ahead
-                return
-        raise RefusedError(
-            f"this round would bring epsilon to {projected:.4f} at delta {self.terms.delta:g}; "
-            f"the site's budget is {self.terms.epsilon:g}"
-        )
+        charged = sum(event.releases for event in self.ledger.events)
+        if charged + self.proposal.plan.steps > self._cleared:
+            self._cleared = charged + affordable(self.policy, self.proposal, self.ledger.events, round_)
 
     def _again(self, request: Request, earlier: Event, asked: str) -> Update:
         """Return the bytes that were paid for already."""
@@ -129,7 +103,7 @@ class Hospital:
     def _charge(self, request: Request, asked: str, update: Update) -> None:
         if self.ledger is None:
             return
-        mechanism = self.terms.plan.mechanism
+        mechanism = self.proposal.plan.mechanism
         self.ledger.charge(
             Event(
                 task=request.task_digest,
@@ -137,11 +111,11 @@ class Hospital:
                 round=request.round,
                 asked=asked,
                 payload=sha256(update),
-                releases=self.terms.plan.steps,
+                releases=self.proposal.plan.steps,
                 sample_rate=mechanism.sample_rate,
                 noise_multiplier=mechanism.noise_multiplier,
                 clip_norm=mechanism.clip_norm,
                 grid=mechanism.grid if mechanism.exact else None,
-                max_records=self.terms.max_records,
+                max_records=self.proposal.max_records,
             )
         )

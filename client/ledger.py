@@ -58,6 +58,11 @@ class Ledger:
         """The ledger's file."""
         return self._chain.path
 
+    @property
+    def payloads(self) -> set[str]:
+        """SHA-256 of every payload that was paid for."""
+        return {event.payload for event in self.events}
+
     def spent(self, delta: float) -> Spent:
         """Return what all charges together spent, over all tasks, runs and rounds."""
         return spent(releases(self.events), delta)

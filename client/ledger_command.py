@@ -1,15 +1,16 @@
-"""`promptward ledger show|verify LEDGER`: what was spent, recomputed from the events; is the chain whole."""
+"""`promptward ledger show|verify|statement LEDGER`: what was spent, recomputed; is the chain whole; a statement for an officer."""
 
 import argparse
 import json
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from client.ledger import read_ledger, releases
+from client.ledger import Event, read_ledger, releases
 from shared.errors import InputError
-from shared.privacy.accounting import spent
+from shared.privacy.accounting import attacker, spent
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,6 +25,10 @@ def run(args: argparse.Namespace) -> int:
         _say(args.json, found, f"The chain is whole: {len(events)} events.")
         return 0
     total = spent(releases(events), args.delta)
+    if args.action == "statement":
+        text = statement(events, args.delta)
+        _say(args.json, {"statement": text}, "\n\n".join(text))
+        return 0
     tasks = Counter((event.task, event.run) for event in events)
     table = Table(
         title=f"epsilon {total.epsilon:.4f} at delta {total.delta:g}, unit {total.unit}, {total.adjacency}, {total.accountant}"
@@ -34,6 +39,27 @@ def run(args: argparse.Namespace) -> int:
         table.add_row(task[:16], name, str(rounds))
     _say(args.json, vars(total) | {"events": len(events)}, table)
     return 0
+
+
+def statement(events: Sequence[Event], delta: float) -> list[str]:
+    """Return the privacy statement for a data-protection officer, one paragraph an entry, all of it from the ledger."""
+    if not events:
+        return ["Nothing was ever released under this ledger: epsilon is 0."]
+    total = spent(releases(events), delta)
+    mu, accuracy = attacker(releases(events), delta)
+    tasks = len({event.task for event in events})
+    rigorous = f" Rényi accounting proven for the integer noise as drawn gives {total.rigorous:.4f}."
+    return [
+        f"{len(events)} payloads with {total.releases} noised sums in them were released for {tasks} "
+        f"task{'s' if tasks > 1 else ''}.",
+        f"Unit of privacy: one {total.unit}, with all of that {total.unit}'s records. Adjacency: {total.adjacency}. Together, over "
+        f"all tasks, runs and restarts, they spent epsilon = {total.epsilon:.4f} at delta = {delta:g} (accountant: "
+        f"{total.accountant}; cross-checks: PRV {total.prv:.4f}, RDP {total.rdp:.4f})."
+        + (rigorous if all(event.grid for event in events) else ""),
+        f"Someone who saw every payload, knew all other patients, and had to say whether one given patient is in the data would "
+        f"be right at most {100 * accuracy:.1f} times in 100; a coin is right 50 times. The same bound as Gaussian differential "
+        f"privacy with mu = {mu:.3f}.",
+    ]
 
 
 def _say(as_json: bool, found: dict[str, object], shown: object) -> None:

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from client.policy import Policy
 from client.records import ColumnMap
-from shared.card import Sha256, SiteName
+from shared.card import Positive, Sha256, SiteName
 from shared.toml import Table, parse, read_text
 
 
@@ -33,10 +34,24 @@ class LedgerTable(Table):
 
 
 class PolicyTable(Table):
-    """What this hospital allows, whatever a coordinator asks for."""
+    """What this hospital allows, whatever a coordinator asks for: see `client.policy.Policy`."""
 
-    epsilon: Annotated[float, Field(gt=0)]  # total for this ledger, over all tasks and runs, at the card's delta
-    task: Sha256 | None = None  # the only task digest to answer
+    epsilon: Positive
+    delta: Annotated[float, Field(gt=0, lt=1e-2)]
+    tasks: tuple[Sha256, ...]
+    task_epsilon: Positive | None = None  # default: the whole budget
+    least_noise: Positive = 0.5
+    most_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    most_clip_norm: Positive = 100.0
+    most_rounds: Annotated[int, Field(ge=1)] = 10_000
+    most_records: Annotated[int, Field(ge=1)] = 100
+    least_patients: Annotated[int, Field(ge=1)] = 20
+
+    @property
+    def policy(self) -> Policy:
+        """The policy as the hospital applies it."""
+        given = self.model_dump()
+        return Policy(**given | {"task_epsilon": self.task_epsilon or self.epsilon})
 
 
 class SiteFile(Table):

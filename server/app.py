@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from server.aggregate import Rule, ServerState
-from server.strategy import RosterStrategy, RoundSeen, Run
+from server.aggregate import Rule
+from server.strategy import RosterStrategy, RoundSeen, Run, Start
 from shared.card import TaskCard
 
 
@@ -29,14 +29,14 @@ def rule_of(card: TaskCard) -> Rule:
 
 
 def server_app(
-    run: Run, roster: Mapping[str, int], state: ServerState, observe: Callable[[RoundSeen], None], timeout: float = 3600.0
+    run: Run, roster: Mapping[str, int], start: Start, observe: Callable[[RoundSeen], None], timeout: float = 3600.0
 ) -> ServerApp:
-    """Return the ServerApp that goes on from `state` to the plan's last round.
+    """Return the ServerApp that goes on from `start` to the plan's last round.
 
     Args:
         run: the task and the run's name.
         roster: Flower's node id of each site.
-        state: `aggregate.init(prompt)` for a new run, a checkpoint's state to resume.
+        start: `Start(init(prompt))` for a new run, `RunFolder.latest` to resume.
         observe: called after every round.
         timeout: seconds that a round waits for replies.
     """
@@ -44,8 +44,8 @@ def server_app(
 
     @app.main()
     def main(grid: Grid, _context: Context) -> None:
-        strategy = RosterStrategy(run, roster, rule_of(run.task.card), state, observe)
-        left = run.task.card.plan.rounds - state.round
+        strategy = RosterStrategy(run, roster, rule_of(run.task.card), start, observe)
+        left = run.task.card.plan.rounds - start.state.round
         if left > 0:
             strategy.start(grid, ArrayRecord(), num_rounds=left, timeout=timeout)
 

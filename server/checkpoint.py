@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.aggregate import ServerState
-from server.strategy import RoundSeen, Run
+from server.strategy import RoundSeen, Run, Start
 from shared.errors import InputError
 
 BROADCAST = "broadcast"
@@ -29,10 +29,11 @@ class RunFolder:
         sent = {f"update/{name}": update for name, update in seen.updates.items()}
         _write(self.transcript / f"round-{number:05d}.npz", {BROADCAST: seen.broadcast} | sent)
         names = np.array(_identity(run))
-        _write(self.checkpoints / f"round-{number:05d}.npz", {"run": names} | _arrays(seen.state))
+        received = np.array([f"{digest} {name}" for name, digest in seen.received.items()])
+        _write(self.checkpoints / f"round-{number:05d}.npz", {"run": names, "received": received} | _arrays(seen.state))
 
-    def latest(self, run: Run) -> ServerState | None:
-        """Return the state of the last whole checkpoint, or None for a run that has none.
+    def latest(self, run: Run) -> Start | None:
+        """Return where to go on from by the last whole checkpoint, or None for a run that has none.
 
         Raises `InputError` when the checkpoint is of another task or run.
         """
@@ -42,7 +43,8 @@ class RunFolder:
         with np.load(saved[-1], allow_pickle=False) as data:
             if data["run"].tolist() != _identity(run):
                 raise InputError(f"{saved[-1]}: this checkpoint is of another task or run; name another folder with --out.")
-            return ServerState(
+            received = dict(reversed(line.split(" ", 1)) for line in data["received"].tolist())
+            state = ServerState(
                 round=int(data["round"]),
                 prompt=data["prompt"],
                 first=data["first"],
@@ -50,6 +52,7 @@ class RunFolder:
                 late_sum=data["late_sum"],
                 late_count=int(data["late_count"]),
             )
+            return Start(state, received)
 
 
 def _identity(run: Run) -> list[str]:

@@ -1,7 +1,7 @@
 """Our Flower strategy: an explicit roster, a quorum, checked replies, and one pure step a round."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common import MessageType
@@ -14,7 +14,7 @@ from shared.card import Task
 from shared.errors import QuorumError
 from shared.privacy.mechanism import Mechanism, Update, decode
 from shared.prompt import Array
-from shared.wire import Request, pack_request
+from shared.wire import Request, pack_request, sha256
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class RoundSeen:
         updates: what each site that counts sent, in the mechanism's dtype.
         left_out: the sites that do not count, each with the reason.
         reply_bytes: size of each reply as Flower sends it.
+        received: SHA-256 of the payload that came last from each site, in this or an earlier round.
     """
 
     state: ServerState
@@ -34,6 +35,15 @@ class RoundSeen:
     updates: Mapping[str, Update]
     left_out: Mapping[str, str]
     reply_bytes: Mapping[str, int]
+    received: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run goes on from: the server's state, and what was received last from each site."""
+
+    state: ServerState
+    received: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class RosterStrategy(Strategy):
         run: the task and the run's name.
         roster: Flower's node id of each site.
         rule: the server's step.
-        state: where to go on from; `init(prompt)` for a new run.
+        start: where to go on from; `Start(init(prompt))` for a new run.
         observe: called after every round, before the next one; it writes checkpoint and transcript.
     """
 
@@ -61,18 +71,22 @@ class RosterStrategy(Strategy):
         run: Run,
         roster: Mapping[str, int],
         rule: Rule,
-        state: ServerState,
+        start: "Start",
         observe: Callable[[RoundSeen], None],
     ) -> None:
         """Keep the parts; nothing is sent yet."""
-        self.run, self.roster, self.rule, self.state, self._observe = run, dict(roster), rule, state, observe
+        self.run, self.roster, self.rule, self._observe = run, dict(roster), rule, observe
+        self.state, self._received = start.state, dict(start.received)
         self._names = {node: name for name, node in roster.items()}
-        self._bound = norm_bound(run.task.card, run.mechanism, state.prompt.size)
+        self._bound = norm_bound(run.task.card, run.mechanism, start.state.prompt.size)
 
     def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Address the same prompt to every site of the roster, and to nobody else."""
-        request = Request(self.run.task.digest, self.run.name, self.state.round + 1, self.state.broadcast)
-        return [Message(pack_request(request), node, MessageType.TRAIN) for node in self.roster.values()]
+        asked = Request(self.run.task.digest, self.run.name, self.state.round + 1, self.state.broadcast)
+        return [
+            Message(pack_request(replace(asked, last=self._received.get(name, ""))), node, MessageType.TRAIN)
+            for name, node in self.roster.items()
+        ]
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check the replies, take the step and let it be observed; raise `QuorumError` when too few count."""
@@ -91,7 +105,8 @@ class RosterStrategy(Strategy):
         ordered = {name: updates[name] for name in self.roster if name in updates}  # one order, whoever is faster
         sums = [decode(update, self.run.mechanism) for update in ordered.values()]
         self.state = apply(self.state, sums, self.rule)
-        self._observe(RoundSeen(self.state, broadcast, ordered, left_out, sizes))
+        self._received |= {name: sha256(update) for name, update in ordered.items()}
+        self._observe(RoundSeen(self.state, broadcast, ordered, left_out, sizes, dict(self._received)))
         return ArrayRecord(), None
 
     def _require_quorum(self, updates: Mapping[str, Update], left_out: Mapping[str, str]) -> None:

@@ -24,17 +24,27 @@ ROUND = "round"
 
 @dataclass(frozen=True)
 class Request:
-    """One round's request: the task, the run, the round (from 1) and the prompt to start from."""
+    """One round's request: the task, the run, the round (from 1) and the prompt to start from.
+
+    `last` is the SHA-256 of the site's payload that the coordinator received last in this run, empty before the first: a site
+    whose ledger was replaced by an older copy finds out that it paid for less than it sent.
+    """
 
     task_digest: str
     run: str
     round: int
     prompt: Array
+    last: str = ""
 
 
 def pack_request(request: Request) -> RecordDict:
     """Put a request into Flower's records."""
-    facts: dict[str, ConfigRecordValues] = {"task": request.task_digest, "run": request.run, "round": request.round}
+    facts: dict[str, ConfigRecordValues] = {
+        "task": request.task_digest,
+        "run": request.run,
+        "round": request.round,
+        "last": request.last,
+    }
     return RecordDict({PROMPT: ArrayRecord({PROMPT: FlowerArray(request.prompt)}), ROUND: ConfigRecord(facts)})
 
 
@@ -43,10 +53,10 @@ def unpack_request(content: RecordDict) -> Request:
     try:
         facts = content.config_records[ROUND]
         prompt = content.array_records[PROMPT][PROMPT].numpy()
-        request = Request(str(facts["task"]), str(facts["run"]), int(facts["round"]), prompt)  # type: ignore[arg-type]
+        request = Request(str(facts["task"]), str(facts["run"]), int(facts["round"]), prompt, str(facts["last"]))  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(f"the request is not one of ours ({error!r})") from None
-    if len(content) != 2 or len(facts) != 3 or len(content.array_records[PROMPT]) != 1:
+    if len(content) != 2 or len(facts) != 4 or len(content.array_records[PROMPT]) != 1:
         raise RefusedError("the request holds more than a prompt, a task, a run and a round")
     return request
 

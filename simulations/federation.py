@@ -10,14 +10,15 @@ from flwr.app import Context
 from client.app import client_app
 from client.chain import Chain
 from client.gate import Gate
-from client.hospital import Hospital, Terms
+from client.hospital import Hospital
 from client.ledger import Ledger
 from client.outbox import Outbox
+from client.policy import Policy, Proposal
 from client.round import LocalPlan, Pool, answer, pool
 from server.aggregate import init
 from server.app import server_app
 from server.checkpoint import RunFolder
-from server.strategy import RoundSeen, Run
+from server.strategy import RoundSeen, Run, Start
 from shared.card import Task
 from shared.flower import context, log_quietly
 from shared.privacy.accounting import Spent
@@ -112,13 +113,13 @@ def run_seed(
         folder.save(run, round_seen)
 
     log_quietly()
-    state = folder.latest(run) or init(federation.initial)
+    start = folder.latest(run) or Start(init(federation.initial))
     roster = {hospital.name: node for node, hospital in by_node.items()}
-    server_app(run, roster, state, seen)(InProcessGrid(client_app(hospital_of), by_node), context(RUN_ID, 0))
+    server_app(run, roster, start, seen)(InProcessGrid(client_app(hospital_of), by_node), context(RUN_ID, 0))
     delta = federation.task.card.privacy.delta
     spent = {hospital.name: hospital.ledger.spent(delta) for hospital in hospitals if hospital.ledger}
     final = folder.latest(run)
-    return (final.published if final else federation.initial), spent
+    return (final.state.published if final else federation.initial), spent
 
 
 def _hospital(federation: Federation, name: str, seed: int, folder: Path, watch: Stopwatch) -> Hospital:
@@ -129,18 +130,23 @@ def _hospital(federation: Federation, name: str, seed: int, folder: Path, watch:
         learning_rate=card.plan.local_learning_rate,
         denominator=card.plan.patients_per_round / len(federation.pools),
     )
-    terms = Terms(
-        task=federation.task.digest,
-        plan=plan,
-        rounds=card.plan.rounds,
-        max_records=card.privacy.max_records,
+    proposal = Proposal(federation.task.digest, plan, card.plan.rounds, card.privacy.max_records)
+    policy = Policy(
         epsilon=federation.budget,
         delta=card.privacy.delta,
+        tasks=(federation.task.digest,),
+        task_epsilon=federation.budget,
+        least_noise=0.0,
+        most_clip_norm=plan.mechanism.clip_norm,
+        most_rounds=card.plan.rounds,
+        most_records=card.privacy.max_records,
+        least_patients=0,
     )
     home = folder / name
     return Hospital(
         name=name,
-        terms=terms,
+        policy=policy,
+        proposal=proposal,
         pool=federation.pools[name],
         scorer=federation.scorer,
         source=SimulationSource(seed),

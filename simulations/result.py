@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.privacy.accounting import Spent, attacker
+from shared.privacy.accounting import Release, Spent, attacker
 from shared.privacy.planned import releases_of
 from shared.prompt import Array
 from simulations.evaluate import Scores, SiteScore, auc_interval, majority_baselines, mean_interval, wilson
@@ -111,7 +111,7 @@ def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) ->
 
 @functools.cache
 def _attacker(rate: float, sigma: float, releases: int, delta: float) -> tuple[float, float]:
-    return attacker(rate, sigma, releases, delta)
+    return attacker([Release(rate, sigma)] * releases, delta)
 
 
 def _metrics(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:

@@ -155,13 +155,13 @@ def _rdp(counted: Counted, delta: float, orders: tuple[float, ...]) -> float:
         return float(rdp.get_privacy_spent(orders=list(orders), rdp=total, delta=delta)[0])
 
 
-def attacker(sample_rate: float, noise_multiplier: float, releases: int, delta: float) -> tuple[float, float]:
+def attacker(releases: Iterable[Release], delta: float) -> tuple[float, float]:
     """Return (mu, accuracy): what the best attacker can do who asks whether one given patient took part.
 
     Accuracy is balanced over both answers: ``(1 + delta(0)) / 2`` on the PLD's curve, exact for the dominating pair. mu is
     the smallest parameter of Gaussian differential privacy whose curve lies above the PLD's at 24 points (Dong et al. 2022).
     """
-    counted = (((sample_rate, noise_multiplier), releases),)
+    counted = _counted(releases)
     accountant = _accountant(counted)
     points = [_pld(counted, delta) * n / 23 for n in range(24)]
     deltas = {eps: float(accountant.get_delta(eps)) for eps in points}

@@ -6,9 +6,10 @@ import pytest
 
 from client.chain import Chain
 from client.gate import Gate
-from client.hospital import Hospital, Terms
+from client.hospital import Hospital
 from client.ledger import Ledger
 from client.outbox import Outbox
+from client.policy import Policy, Proposal
 from client.round import LocalPlan, Pool
 from shared.card import Task
 from shared.privacy.mechanism import Mechanism
@@ -25,15 +26,17 @@ def open_hospital(task: Task, scorer: Scorer, patients: Pool, tmp_path: Path) ->
     """Return a function that opens the same hospital on the same files, as after a restart."""
 
     def opened(epsilon: float = 100.0, steps: int = 1, source: SecureSource | None = None) -> Hospital:
-        terms = Terms(task.digest, LocalPlan(Mechanism(0.5, 1.0, 3.0), steps, 0.1, 5.0), 6, 2, epsilon, 1e-4)
+        proposal = Proposal(task.digest, LocalPlan(Mechanism(0.5, 1.0, 3.0), steps, 0.1, 5.0), 6, 2)
+        policy = Policy(epsilon, 1e-4, (task.digest,), epsilon)
         return Hospital(
             name="North",
-            terms=terms,
+            policy=policy,
+            proposal=proposal,
             pool=patients,
             scorer=scorer,
             source=source or SecureSource(),
             ledger=Ledger(Chain(tmp_path / "ledger.jsonl")),
-            gate=Gate(scorer.shape, terms.plan.mechanism.dtype, Chain(tmp_path / "egress.jsonl")),
+            gate=Gate(scorer.shape, proposal.plan.mechanism.dtype, Chain(tmp_path / "egress.jsonl")),
             outbox=Outbox(tmp_path / "outbox"),
         )
 

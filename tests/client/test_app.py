@@ -48,4 +48,4 @@ def test_an_answer_is_the_tensor_and_at_most_a_kibibyte(open_hospital: Open, ask
     assert not reply.has_error()
     assert deflated_size(reply) <= hospital.scorer.shape.nbytes + 1024
     assert list(reply.content) == ["update"]
-    assert unpack_reply(reply.content, hospital.terms.plan.mechanism.dtype).shape == (4, 16)
+    assert unpack_reply(reply.content, hospital.proposal.plan.mechanism.dtype).shape == (4, 16)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
+from client.chain import Chain
 from client.ledger import read_ledger
 from shared.errors import InputError, RefusedError, RunError
 from shared.privacy.accounting import epsilon
@@ -109,9 +110,47 @@ def test_a_changed_ledger_is_found_at_the_start(open_hospital: Open, ask: Ask, t
     path.write_text("\n".join(lines[1:]) + "\n")
     with pytest.raises(InputError, match="the chain breaks at line 1"):
         open_hospital()
-    path.write_text("\n".join(lines) + '\n{"number": 4, "ti')
+    path.write_text("\n".join(lines) + '\n{"number": 4, "ti\n')
     with pytest.raises(InputError, match="line 4 cannot be read"):
         open_hospital()
+
+
+def test_a_line_torn_by_a_crash_is_cut_off(open_hospital: Open, ask: Ask, tmp_path: Path) -> None:
+    open_hospital().respond(ask(1))
+    path = tmp_path / "ledger.jsonl"
+    whole = path.read_text()
+    path.write_text(whole + '{"number": 2, "ti')
+    hospital = open_hospital()
+    assert path.read_text() == whole
+    hospital.respond(ask(2))
+    assert [event.round for event in read_ledger(path)] == [1, 2]
+
+
+def test_an_older_copy_of_the_ledger_is_found_by_the_egress_log(open_hospital: Open, ask: Ask, tmp_path: Path) -> None:
+    hospital, path = open_hospital(), tmp_path / "ledger.jsonl"
+    hospital.respond(ask(1))
+    older = path.read_text()
+    hospital.respond(ask(2))
+    path.write_text(older)
+    with pytest.raises(InputError, match="a payload that left and is not on this ledger; put the newest copy"):
+        open_hospital()
+
+
+def test_an_older_copy_of_the_whole_site_is_found_by_the_coordinators_record(open_hospital: Open, ask: Ask, tmp_path: Path) -> None:
+    hospital = open_hospital()
+    hospital.respond(ask(1))
+    files = {path: path.read_bytes() for path in (tmp_path / "ledger.jsonl", tmp_path / "egress.jsonl")}
+    last = sha256(sent(hospital.respond(ask(2))))
+    for path, content in files.items():
+        path.write_bytes(content)
+    with pytest.raises(RefusedError, match="a payload that this ledger did not pay for; was an older copy put back"):
+        open_hospital().respond(replace(ask(3), last=last))
+
+
+def test_a_clock_that_is_set_back_does_not_turn_the_ledger_back(tmp_path: Path) -> None:
+    times = iter([100.0, 50.0, 120.0])
+    chain = Chain(tmp_path / "chain.jsonl", clock=lambda: next(times))
+    assert [chain.append({}).time for _ in range(3)] == [100.0, 100.0, 120.0]
 
 
 def test_noise_without_a_ledger_is_impossible(open_hospital: Open) -> None:

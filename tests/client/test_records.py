@@ -109,6 +109,8 @@ labels = { neg = "well", pos = "sick" }
 path = "ledger.jsonl"
 [policy]
 epsilon = 3.0
+delta = 1e-4
+tasks = ["0000000000000000000000000000000000000000000000000000000000000000"]
 """
 
 

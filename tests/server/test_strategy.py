@@ -9,10 +9,10 @@ from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from server.aggregate import ServerState, init
+from server.aggregate import init
 from server.app import server_app
 from server.checkpoint import RunFolder
-from server.strategy import RoundSeen, Run
+from server.strategy import RoundSeen, Run, Start
 from shared.card import Task
 from shared.errors import InputError, QuorumError
 from shared.flower import context, log_quietly
@@ -47,7 +47,7 @@ def with_metrics() -> RecordDict:
     return content
 
 
-def play(task: Task, state: ServerState, south: Lie, observe: Callable[[RoundSeen], None]) -> None:
+def play(task: Task, start: Start, south: Lie, observe: Callable[[RoundSeen], None]) -> None:
     app = ClientApp()
 
     @app.train()
@@ -55,7 +55,7 @@ def play(task: Task, state: ServerState, south: Lie, observe: Callable[[RoundSee
         return south(message) if message.metadata.dst_node_id == 2 else honest(message)
 
     log_quietly()
-    server_app(Run(task, "run1", NOISED), ROSTER, state, observe)(InProcessGrid(app, (1, 2, 3)), context(RUN_ID, 0))
+    server_app(Run(task, "run1", NOISED), ROSTER, start, observe)(InProcessGrid(app, (1, 2, 3)), context(RUN_ID, 0))
 
 
 def with_plan(task: Task, **changes: object) -> Task:
@@ -76,7 +76,7 @@ def with_plan(task: Task, **changes: object) -> Task:
 )
 def test_a_lying_site_is_named_and_left_out(task: Task, prompt: Array, lie: Lie, said: str) -> None:
     seen: list[RoundSeen] = []
-    play(with_plan(task, quorum=1), init(prompt), lie, seen.append)
+    play(with_plan(task, quorum=1), Start(init(prompt)), lie, seen.append)
     assert len(seen) == 6
     for each in seen:
         assert list(each.updates) == ["North"]
@@ -86,7 +86,7 @@ def test_a_lying_site_is_named_and_left_out(task: Task, prompt: Array, lie: Lie,
 def test_a_round_under_quorum_fails_loudly_and_changes_nothing(task: Task, prompt: Array) -> None:
     seen: list[RoundSeen] = []
     with pytest.raises(QuorumError, match=r"round 1: 1 of 2 sites contributed, the quorum is 2. South: its shape"):
-        play(task, init(prompt), says(holding(np.zeros((1, 1), np.int32))), seen.append)
+        play(task, Start(init(prompt)), says(holding(np.zeros((1, 1), np.int32))), seen.append)
     assert not seen
 
 
@@ -97,7 +97,7 @@ def test_a_reply_from_off_the_roster_does_not_count(task: Task, prompt: Array) -
         return reply
 
     with pytest.raises(QuorumError, match="South: it did not reply"):
-        play(task, init(prompt), masked, lambda _: None)
+        play(task, Start(init(prompt)), masked, lambda _: None)
 
 
 def test_every_site_gets_the_same_prompt_and_only_the_roster_is_asked(task: Task, prompt: Array) -> None:
@@ -108,7 +108,7 @@ def test_every_site_gets_the_same_prompt_and_only_the_roster_is_asked(task: Task
         asked.append((message.metadata.dst_node_id, request.round, request.prompt.tobytes()))
         return honest(message)
 
-    play(task, init(prompt), recording, lambda _: None)
+    play(task, Start(init(prompt)), recording, lambda _: None)
     assert [(node, round_) for node, round_, _ in asked] == [(2, n) for n in range(1, 7)]
 
 
@@ -131,28 +131,29 @@ def test_a_resumed_run_has_the_same_numbers(task: Task, prompt: Array, tmp_path:
         return observe
 
     whole = RunFolder(tmp_path / "whole", tmp_path / "whole-sent")
-    play(task, init(prompt), honest, keep(whole, 99))
+    play(task, Start(init(prompt)), honest, keep(whole, 99))
     cut = RunFolder(tmp_path / "cut", tmp_path / "cut-sent")
     if stop < 6:
         with pytest.raises(Killed):
-            play(task, init(prompt), honest, keep(cut, stop))
+            play(task, Start(init(prompt)), honest, keep(cut, stop))
     else:
-        play(task, init(prompt), honest, keep(cut, stop))
+        play(task, Start(init(prompt)), honest, keep(cut, stop))
     saved = cut.latest(run)
     assert saved
-    assert saved.round == stop
+    assert saved.state.round == stop
     play(task, saved, honest, keep(cut, 99))
     one, other = whole.latest(run), cut.latest(run)
     assert one
     assert other
-    assert one.published.tobytes() == other.published.tobytes()
+    assert one.state.published.tobytes() == other.state.published.tobytes()
+    assert one.received == other.received
     for path in sorted((tmp_path / "whole-sent").iterdir()):
         assert path.read_bytes() == (tmp_path / "cut-sent" / path.name).read_bytes()
 
 
 def test_a_checkpoint_of_another_run_is_refused(task: Task, prompt: Array, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a", tmp_path / "b")
-    play(task, init(prompt), honest, lambda seen: folder.save(Run(task, "run1", NOISED), seen))
+    play(task, Start(init(prompt)), honest, lambda seen: folder.save(Run(task, "run1", NOISED), seen))
     with pytest.raises(InputError, match="another task or run; name another folder"):
         folder.latest(Run(task, "run1", without_privacy(0.5)))
     assert folder.latest(Run(task, "run1", NOISED)) is not None
@@ -160,7 +161,7 @@ def test_a_checkpoint_of_another_run_is_refused(task: Task, prompt: Array, tmp_p
 
 def test_the_transcript_holds_what_was_sent(task: Task, prompt: Array, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a", tmp_path / "sent")
-    play(task, init(prompt), honest, lambda seen: folder.save(Run(task, "run1", NOISED), seen))
+    play(task, Start(init(prompt)), honest, lambda seen: folder.save(Run(task, "run1", NOISED), seen))
     with np.load(tmp_path / "sent" / "round-00001.npz") as sent:
         assert sorted(sent) == ["broadcast", "update/North", "update/South"]
         assert (sent["broadcast"] == prompt).all()

@@ -68,6 +68,6 @@ def test_an_epsilon_out_of_reach_is_said() -> None:
 
 def test_an_attacker_against_one_gaussian_release() -> None:
     """One release at rate 1 is mu = 1/sigma exactly (Dong et al. 2022, theorem 2.7), accuracy Phi(mu/2)."""
-    mu, accuracy = attacker(1.0, 2.0, 1, 1e-4)
+    mu, accuracy = attacker([Release(1.0, 2.0)], 1e-4)
     assert mu == pytest.approx(0.5, abs=2e-3)
     assert accuracy == pytest.approx(0.5987, abs=1e-3)

@@ -1,0 +1,58 @@
+"""From a site file and a task card to the resident hospital: what a real site does once, before its first message."""
+
+from client.chain import Chain
+from client.gate import Gate
+from client.hospital import Hospital
+from client.ledger import Ledger
+from client.outbox import Outbox
+from client.policy import Proposal
+from client.records import cohort, read_rows
+from client.round import LocalPlan, pool
+from client.site import SiteFile
+from shared.card import Task
+from shared.errors import InputError
+from shared.privacy.planned import mechanism_of
+from shared.privacy.source import SecureSource
+from shared.scoring import build
+
+
+def proposal_of(task: Task) -> Proposal:
+    """Return what a card asks of each of its sites."""
+    plan = task.card.plan
+    local = LocalPlan(
+        mechanism=mechanism_of(task.card),
+        steps=plan.local_steps,
+        learning_rate=plan.local_learning_rate,
+        denominator=plan.patients_per_round / len(plan.sites),
+    )
+    return Proposal(task.digest, local, plan.rounds, task.card.privacy.max_records)
+
+
+def open_hospital(site: SiteFile, task: Task) -> Hospital:
+    """Return the hospital: records read, backbone loaded, ledger verified, policy applied. Its randomness is the system's.
+
+    Raises:
+        InputError: the table, the backbone or the ledger is not as it should be, or the site is not on the card's roster.
+        RefusedError: the policy does not allow the card.
+    """
+    if site.site not in task.card.plan.sites:
+        raise InputError(f"site '{site.site}' is not on the card's roster ({', '.join(task.card.plan.sites)}).")
+    labels = [label.name for label in task.card.labels]
+    rows = read_rows(site.data.path)
+    patients = cohort(
+        rows, site.data.columns_map, task.card.record_text, labels, task.card.privacy.max_records, str(site.data.path)
+    )
+    proposal = proposal_of(task)
+    scorer, _ = build(task.card)
+    ledger = site.ledger.path
+    return Hospital(
+        name=site.site,
+        policy=site.policy.policy,
+        proposal=proposal,
+        pool=pool(patients, scorer),
+        scorer=scorer,
+        source=SecureSource(),
+        ledger=Ledger(Chain(ledger)),
+        gate=Gate(scorer.shape, proposal.plan.mechanism.dtype, Chain(ledger.with_suffix(".egress.jsonl"))),
+        outbox=Outbox(ledger.with_suffix(".outbox")),
+    )

@@ -1,0 +1,98 @@
+"""The hospital's last word: what its own site file allows, checked before any work. Nothing a coordinator sends can loosen it."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from client.ledger import Event, releases
+from client.round import LocalPlan
+from shared.errors import RefusedError
+from shared.privacy.accounting import COARSE, FINE, Release, epsilon_of
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the hospital allows; the file's `[policy]`.
+
+    Attributes:
+        epsilon: the most that this ledger's patients may ever spend, over all tasks, runs and restarts.
+        delta: the delta of every epsilon here.
+        tasks: digests of the task cards that may be answered.
+        task_epsilon: the most that one task may spend of it, counted alone.
+        least_noise: floor of the noise multiplier.
+        most_rate: ceiling of the sample rate.
+        most_clip_norm: ceiling of the clip norm.
+        most_rounds: ceiling of one task's rounds.
+        most_records: ceiling of k_max.
+        least_patients: smallest cohort that takes part.
+    """
+
+    epsilon: float
+    delta: float
+    tasks: tuple[str, ...]
+    task_epsilon: float
+    least_noise: float = 0.5
+    most_rate: float = 1.0
+    most_clip_norm: float = 100.0
+    most_rounds: int = 10_000
+    most_records: int = 100
+    least_patients: int = 1
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a task card asks of a hospital."""
+
+    task: str
+    plan: LocalPlan
+    rounds: int
+    max_records: int
+
+
+def agree(policy: Policy, proposal: Proposal, patients: int) -> None:
+    """Return when the policy allows the proposal; raise `RefusedError` with the number and the limit where it does not."""
+    mechanism = proposal.plan.mechanism
+    if proposal.task not in policy.tasks:
+        raise RefusedError(f"task {proposal.task} is not among the {len(policy.tasks)} tasks of [policy] tasks")
+    if mechanism.noise_multiplier < policy.least_noise:
+        raise RefusedError(f"noise multiplier {mechanism.noise_multiplier:g} is under [policy] least_noise {policy.least_noise:g}")
+    limits = (
+        ("sample rate", mechanism.sample_rate, "most_rate", policy.most_rate),
+        ("clip norm", mechanism.clip_norm, "most_clip_norm", policy.most_clip_norm),
+        ("rounds", proposal.rounds, "most_rounds", policy.most_rounds),
+        ("records per patient", proposal.max_records, "most_records", policy.most_records),
+    )
+    for what, asked, key, limit in limits:
+        if asked > limit:
+            raise RefusedError(f"{what} {asked:g} is over [policy] {key} {limit:g}")
+    if patients < policy.least_patients:
+        raise RefusedError(f"there are fewer training patients than [policy] least_patients {policy.least_patients}")
+
+
+def affordable(policy: Policy, proposal: Proposal, events: Sequence[Event], round_: int) -> int:
+    """Return how many more releases are known to fit both budgets, at least one round's.
+
+    The rest of the plan is tried first: where it fits, no round of it needs a computation of its own.
+
+    Raises:
+        RefusedError: one more round would pass a budget; the message has the projected numbers.
+    """
+    mechanism, steps = proposal.plan.mechanism, proposal.plan.steps
+    one = Release(mechanism.sample_rate, mechanism.noise_multiplier, mechanism.exact)
+    budgets = (
+        ("the site's budget", policy.epsilon, releases(events)),
+        ("the budget of one task", policy.task_epsilon, releases(e for e in events if e.task == proposal.task)),
+    )
+    fits = steps * (max(proposal.rounds - round_, 0) + 1)
+    for name, limit, spent in budgets:
+        for ahead, interval in itertools.product(sorted({fits, steps}, reverse=True), (COARSE, FINE)):
+            projected = epsilon_of(spent + [one] * ahead, policy.delta, interval)
+            if projected <= limit:
+                fits = ahead
+                break
+        else:
+            raise RefusedError(
+                f"this round would bring epsilon to {projected:.4f} at delta {policy.delta:g}; {name} is {limit:g} "
+                f"and {epsilon_of(spent, policy.delta, FINE):.4f} is spent"
+            )
+    return fits
