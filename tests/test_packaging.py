@@ -56,3 +56,10 @@ def test_the_architecture_names_every_file_of_a_role() -> None:
         for path in (ROOT / folder).glob("*.py"):
             if path.name != "__init__.py":
                 assert f"`{path.stem}`" in told, f"ARCHITECTURE.md does not name {path.relative_to(ROOT)}"
+
+
+def test_the_pitfalls_name_tests_that_exist() -> None:
+    written = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/pitfalls.md").read_text()))
+    assert len(named) > 30
+    assert [name for name in named if f"def {name}(" not in written] == []

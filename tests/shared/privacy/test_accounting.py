@@ -12,7 +12,7 @@ TABLE = [
     (0.25, 2.0, 100, 1e-4, 5.589),
     (1.0, 8.0, 100, 1e-5, 5.680),
 ]
-GRID = list(itertools.product([0.01, 0.2, 1.0], [0.8, 2.0, 6.0], [1, 60]))
+GRID = list(itertools.product([0.01, 0.05, 0.2, 0.5, 1.0], [0.8, 2.0, 6.0], [1, 60]))
 
 
 @pytest.mark.parametrize(("rate", "sigma", "count", "delta", "expected"), TABLE)
