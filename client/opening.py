@@ -11,16 +11,17 @@ from client.round import LocalPlan, pool
 from client.site import SiteFile
 from shared.card import Task
 from shared.errors import InputError
+from shared.privacy.mechanism import Mechanism
 from shared.privacy.planned import mechanism_of
 from shared.privacy.source import SecureSource
 from shared.scoring import build
 
 
-def proposal_of(task: Task) -> Proposal:
-    """Return what a card asks of each of its sites."""
+def proposal_of(task: Task, mechanism: Mechanism) -> Proposal:
+    """Return what a card asks of each of its sites; only a simulation gives another mechanism than `mechanism_of(card)`."""
     plan = task.card.plan
     local = LocalPlan(
-        mechanism=mechanism_of(task.card),
+        mechanism=mechanism,
         steps=plan.local_steps,
         learning_rate=plan.local_learning_rate,
         denominator=plan.patients_per_round / len(plan.sites),
@@ -42,7 +43,7 @@ def open_hospital(site: SiteFile, task: Task) -> Hospital:
     patients = cohort(
         rows, site.data.columns_map, task.card.record_text, labels, task.card.privacy.max_records, str(site.data.path)
     )
-    proposal = proposal_of(task)
+    proposal = proposal_of(task, mechanism_of(task.card))
     scorer, _ = build(task.card)
     ledger = site.ledger.path
     return Hospital(

@@ -12,9 +12,10 @@ from client.chain import Chain
 from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Ledger
+from client.opening import proposal_of
 from client.outbox import Outbox
-from client.policy import Policy, Proposal
-from client.round import LocalPlan, Pool, answer, pool
+from client.policy import Policy
+from client.round import Pool, answer, pool
 from server.aggregate import init
 from server.app import server_app
 from server.checkpoint import RunFolder
@@ -124,20 +125,14 @@ def run_seed(
 
 def _hospital(federation: Federation, name: str, seed: int, folder: Path, watch: Stopwatch) -> Hospital:
     card = federation.task.card
-    plan = LocalPlan(
-        mechanism=federation.mechanism,
-        steps=card.plan.local_steps,
-        learning_rate=card.plan.local_learning_rate,
-        denominator=card.plan.patients_per_round / len(federation.pools),
-    )
-    proposal = Proposal(federation.task.digest, plan, card.plan.rounds, card.privacy.max_records)
+    proposal = proposal_of(federation.task, federation.mechanism)
     policy = Policy(
         epsilon=federation.budget,
         delta=card.privacy.delta,
         tasks=(federation.task.digest,),
         task_epsilon=federation.budget,
         least_noise=0.0,
-        most_clip_norm=plan.mechanism.clip_norm,
+        most_clip_norm=federation.mechanism.clip_norm,
         most_rounds=card.plan.rounds,
         most_records=card.privacy.max_records,
         least_patients=0,

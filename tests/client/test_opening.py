@@ -1,0 +1,54 @@
+"""A real site from its files: the site file, a table and the card."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.ledger import read_ledger
+from client.opening import open_hospital
+from client.site import load_site
+from shared.card import Task
+from shared.errors import InputError, RefusedError
+from shared.privacy.source import SecureSource
+from shared.prompt import Array
+from shared.wire import Request, unpack_reply
+
+
+@pytest.fixture
+def site_file(tmp_path: Path, task: Task) -> Path:
+    rows = [f"p{n},{25 + n},{60 + n},{'pos' if n > 20 else 'neg'},{'test' if n % 3 == 0 else 'train'}" for n in range(45)]
+    (tmp_path / "rows.csv").write_text("who,age,pulse,dx,part\n" + "\n".join(rows) + "\n")
+    path = tmp_path / "site.toml"
+    path.write_text(
+        'schema = 1\nsite = "North"\n[data]\npath = "rows.csv"\nlabel = "dx"\nlabels = { neg = "well", pos = "sick" }\n'
+        'patient = "who"\nsplit = "part"\n[ledger]\npath = "north.jsonl"\n'
+        f'[policy]\nepsilon = 2.0\ndelta = 1e-4\ntasks = ["{task.digest}"]\n'
+    )
+    return path
+
+
+def test_a_hospital_opens_answers_and_charges(site_file: Path, task: Task, prompt: Array) -> None:
+    hospital = open_hospital(load_site(site_file), task)
+    assert isinstance(hospital.source, SecureSource)
+    assert hospital.pool.patients == 30  # test patients are never trained on
+    reply = hospital.respond(Request(task.digest, "run1", 1, prompt))
+    assert unpack_reply(reply, np.dtype(np.int32)).shape == (4, 16)
+    assert [event.round for event in read_ledger(site_file.parent / "north.jsonl")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "said"),
+    [
+        ('site = "North"', 'site = "West"', InputError, r"site 'West' is not on the card's roster \(North, South\)"),
+        ("epsilon = 2.0", "epsilon = 2.0\nleast_patients = 31", RefusedError, "least_patients 31"),
+        ("epsilon = 2.0", "epsilon = 2.0\nleast_noise = 4.0", RefusedError, "noise multiplier 3 is under"),
+        ('path = "rows.csv"', 'path = "gone.csv"', InputError, "no such file"),
+    ],
+)
+def test_a_site_that_does_not_fit_does_not_open(
+    site_file: Path, task: Task, old: str, new: str, error: type[Exception], said: str
+) -> None:
+    site_file.write_text(site_file.read_text().replace(old, new))
+    with pytest.raises(error, match=said):
+        open_hospital(load_site(site_file), task)
