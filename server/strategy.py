@@ -12,6 +12,7 @@ from server.aggregate import Rule, ServerState, apply
 from server.checks import norm_bound, read_update
 from shared.card import Task
 from shared.errors import QuorumError
+from shared.flower import deflated_size
 from shared.privacy.mechanism import Mechanism, Update, decode
 from shared.prompt import Array
 from shared.wire import Request, pack_request, sha256
@@ -97,7 +98,7 @@ class RosterStrategy(Strategy):
                 continue  # not on the roster, or a second reply: the first one counts
             try:
                 updates[name] = read_update(reply, broadcast.shape, self.run.mechanism, self._bound)
-                sizes[name] = wire_bytes(reply)
+                sizes[name] = deflated_size(reply)
             except ValueError as error:
                 left_out[name] = str(error)
         left_out |= {name: "it did not reply" for name in self.roster if name not in updates | left_out}
@@ -126,10 +127,3 @@ class RosterStrategy(Strategy):
 
     def summary(self) -> None:
         """Nothing is logged: what a person should see, the observer shows."""
-
-
-def wire_bytes(message: Message) -> int:
-    """Return the size in bytes of a message's content as Flower deflates it to objects for the wire."""
-    from shared.flower import deflated_size  # noqa: PLC0415
-
-    return deflated_size(message)

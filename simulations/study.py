@@ -1,5 +1,6 @@
 """The patients that a simulation deals out to its sites: the demonstration's, or a table of your own."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -136,8 +137,6 @@ def _split(rows: Sequence[Row], columns: ColumnMap, share: float, seed: int, sou
 
 def check_pins(pins: Mapping[str, str], where: str, content: bytes) -> None:
     """Raise `InputError` unless the card pins exactly these bytes for `where`."""
-    import hashlib  # noqa: PLC0415
-
     found = hashlib.sha256(content).hexdigest()
     if where not in pins:
         raise InputError(f"[files] does not pin '{where}'; add it with SHA-256 {found}.")
