@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from client.policy import Policy
 from client.records import ColumnMap
@@ -54,6 +54,15 @@ class PolicyTable(Table):
         return Policy(**given | {"task_epsilon": self.task_epsilon or self.epsilon})
 
 
+class FederationTable(Table):
+    """How the hospital reaches its coordinator: what `promptward keys` made and the coordinator handed over."""
+
+    task: str  # the card's path, or a shipped card's name
+    address: Annotated[str, StringConstraints(pattern=r"^\S+:[0-9]{1,5}$")]  # HOST:PORT of the coordinator's Fleet API
+    certificate: Path  # the federation's CA certificate, PEM
+    key: Path  # this hospital's private key, OpenSSH format, readable by its owner only
+
+
 class SiteFile(Table):
     """The whole site file; relative paths are relative to the file's folder."""
 
@@ -62,6 +71,7 @@ class SiteFile(Table):
     data: DataTable
     ledger: LedgerTable
     policy: PolicyTable
+    federation: FederationTable | None = None  # needed by `promptward join` only
 
 
 def load_site(path: Path) -> SiteFile:
@@ -69,4 +79,12 @@ def load_site(path: Path) -> SiteFile:
     site = parse(SiteFile, read_text(path), str(path))
     home = path.resolve().parent
     data = site.data.model_copy(update={"path": home / site.data.path})
-    return site.model_copy(update={"data": data, "ledger": LedgerTable(path=home / site.ledger.path)})
+    files = {"data": data, "ledger": LedgerTable(path=home / site.ledger.path)}
+    return site.model_copy(update=files | {"federation": _federation(site.federation, home)})
+
+
+def _federation(table: FederationTable | None, home: Path) -> FederationTable | None:
+    if table is None:
+        return None
+    card = str(home / table.task) if table.task.endswith(".toml") else table.task
+    return table.model_copy(update={"task": card, "certificate": home / table.certificate, "key": home / table.key})
