@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add(commands, "simulate", "many hospitals on this machine, by default four real ones", _simulate_arguments, _simulate)
+    _add(commands, "serve", "coordinate a federation of real hospitals", _serve_arguments, _serve)
+    _add(commands, "join", "take part in a federation as a hospital", _join_arguments, _join)
     _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
     return parser
 
@@ -75,6 +77,29 @@ def _simulate(args: argparse.Namespace) -> int:
     from simulations.command import run
 
     return run(args, STARTED)
+
+
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    from server.serve_arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from server.serve_command import run
+
+    return run(args)
+
+
+def _join_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("site", type=Path, help="the hospital's site file")
+    parser.add_argument("--once", action="store_true", help="end when the plan's last round has left")
+
+
+def _join(args: argparse.Namespace) -> int:
+    from client.join_command import run
+
+    return run(args)
 
 
 def _ledger_arguments(parser: argparse.ArgumentParser) -> None:

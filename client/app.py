@@ -7,9 +7,8 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from client.hospital import Hospital
-from shared.wire import unpack_request
+from shared.wire import FAILED, unpack_request
 
-FAILED = 4242  # the one code for everything that goes wrong at a site: what went wrong would tell about its patients
 log = logging.getLogger("promptward.site")
 
 

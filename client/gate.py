@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import RecordDict
+from flwr.app import Error, Message, RecordDict
 
 from client.chain import Chain
 from shared.errors import RefusedError
 from shared.privacy.mechanism import Update
 from shared.prompt import PromptShape
-from shared.wire import Request, pack_reply, sha256
+from shared.wire import FAILED, Request, pack_reply, sha256, unpack_reply
 
 
 @dataclass(frozen=True)
@@ -33,3 +33,22 @@ class Gate:
         left = {"task": request.task_digest, "run": request.run, "round": request.round}
         self.log.append({**left, "sha256": sha256(update), "bytes": update.nbytes})
         return pack_reply(update)
+
+
+@dataclass(frozen=True)
+class Seal:
+    """The last look at a finished reply before Flower gets it, whatever made it."""
+
+    shape: PromptShape
+    dtype: np.dtype[Any]
+
+    def checked(self, reply: Message, request: Message) -> Message:
+        """Return a reply that holds the one array anew, or the fixed error code and nothing else."""
+        try:
+            if not reply.has_error():
+                update = unpack_reply(reply.content, self.dtype)
+                if update.shape == self.shape.shape and np.isfinite(update).all():
+                    return Message(pack_reply(update), reply_to=request)
+        except ValueError:
+            pass  # it is not the one array
+        return Message(Error(FAILED), reply_to=request)

@@ -63,6 +63,11 @@ class Ledger:
         """SHA-256 of every payload that was paid for."""
         return {event.payload for event in self.events}
 
+    @property
+    def releases(self) -> list[Release]:
+        """Every release that was ever charged."""
+        return releases(self.events)
+
     def spent(self, delta: float) -> Spent:
         """Return what all charges together spent, over all tasks, runs and rounds."""
         return spent(releases(self.events), delta)

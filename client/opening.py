@@ -13,7 +13,7 @@ from shared.card import Task
 from shared.errors import InputError
 from shared.privacy.mechanism import Mechanism
 from shared.privacy.planned import mechanism_of
-from shared.privacy.source import SecureSource
+from shared.privacy.source import SecureSource, Source
 from shared.scoring import build
 
 
@@ -29,8 +29,11 @@ def proposal_of(task: Task, mechanism: Mechanism) -> Proposal:
     return Proposal(task.digest, local, plan.rounds, task.card.privacy.max_records)
 
 
-def open_hospital(site: SiteFile, task: Task) -> Hospital:
-    """Return the hospital: records read, backbone loaded, ledger verified, policy applied. Its randomness is the system's.
+def open_hospital(site: SiteFile, task: Task, source: Source | None = None) -> Hospital:
+    """Return the hospital: records read, backbone loaded, ledger verified, policy applied.
+
+    Its randomness is the system's. `source` is there for tests that compare a run between processes with a simulation; no
+    file, option or message reaches it.
 
     Raises:
         InputError: the table, the backbone or the ledger is not as it should be, or the site is not on the card's roster.
@@ -52,7 +55,7 @@ def open_hospital(site: SiteFile, task: Task) -> Hospital:
         proposal=proposal,
         pool=pool(patients, scorer),
         scorer=scorer,
-        source=SecureSource(),
+        source=source or SecureSource(),
         ledger=Ledger(Chain(ledger)),
         gate=Gate(scorer.shape, proposal.plan.mechanism.dtype, Chain(ledger.with_suffix(".egress.jsonl"))),
         outbox=Outbox(ledger.with_suffix(".outbox")),

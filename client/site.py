@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 from client.policy import Policy
 from client.records import ColumnMap
 from shared.card import Positive, Sha256, SiteName
+from shared.errors import InputError
 from shared.toml import Table, parse, read_text
 
 
@@ -88,3 +89,10 @@ def _federation(table: FederationTable | None, home: Path) -> FederationTable | 
         return None
     card = str(home / table.task) if table.task.endswith(".toml") else table.task
     return table.model_copy(update={"task": card, "certificate": home / table.certificate, "key": home / table.key})
+
+
+def federation_of(site: SiteFile, path: Path) -> FederationTable:
+    """Return how the coordinator is reached; raise `InputError` when the site file does not say."""
+    if site.federation is None:
+        raise InputError(f"{path}: table [federation] is missing; add task, address, certificate and key from your invitation.")
+    return site.federation

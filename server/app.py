@@ -1,31 +1,19 @@
-"""Flower's ServerApp of the coordinator: it runs the rounds that are left."""
+"""Flower's ServerApp of the coordinator: it runs the rounds that are left.
 
+`app` is what the bundle names and Flower starts between real machines; `server_app` makes one for a simulation.
+"""
+
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from server.aggregate import Rule
+from server.deployment import Deployment, conduct
+from server.flower_link import FOLDER
+from server.rule import rule_of
 from server.strategy import RosterStrategy, RoundSeen, Run, Start
-from shared.card import TaskCard
-
-
-def rule_of(card: TaskCard) -> Rule:
-    """Return the card's server step.
-
-    >>> from shared.card import Task
-    >>> rule_of(Task.load("heart-disease").card).average_from
-    28
-    """
-    plan = card.plan
-    late = round(plan.average_last * plan.rounds)
-    return Rule(
-        optimizer=plan.optimizer,
-        learning_rate=plan.learning_rate,
-        momentum=plan.momentum,
-        denominator=plan.patients_per_round * plan.local_steps,
-        average_from=plan.rounds - late + 1,
-    )
 
 
 def server_app(
@@ -50,3 +38,12 @@ def server_app(
             strategy.start(grid, ArrayRecord(), num_rounds=left, timeout=timeout)
 
     return app
+
+
+app = ServerApp()
+
+
+@app.main()
+def deployed(grid: Grid, _context: Context) -> None:
+    """Run the run whose folder `promptward serve` named; nothing is read from Flower's run config."""
+    conduct(Deployment(Path(os.environ[FOLDER])), grid)

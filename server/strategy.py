@@ -91,15 +91,20 @@ class RosterStrategy(Strategy):
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check the replies, take the step and let it be observed; raise `QuorumError` when too few count."""
-        broadcast, updates, left_out, sizes = self.state.broadcast, {}, {}, {}
+        updates: dict[str, Update] = {}
+        left_out: dict[str, str] = {}
+        broadcast, sizes = self.state.broadcast, {}
         for reply in replies:
             name = self._names.get(reply.metadata.src_node_id)
-            if name is None or name in updates or name in left_out:
-                continue  # not on the roster, or a second reply: the first one counts
+            if name is None or name in left_out:
+                continue  # not on the roster, or found to lie already
             try:
-                updates[name] = read_update(reply, broadcast.shape, self.run.mechanism, self._bound)
-                sizes[name] = deflated_size(reply)
+                update = read_update(reply, broadcast.shape, self.run.mechanism, self._bound)
+                if name in updates and sha256(update) != sha256(updates.pop(name)):
+                    raise ValueError("it sent two different replies to one round")
+                updates[name], sizes[name] = update, deflated_size(reply)
             except ValueError as error:
+                updates.pop(name, None)
                 left_out[name] = str(error)
         left_out |= {name: "it did not reply" for name in self.roster if name not in updates | left_out}
         self._require_quorum(updates, left_out)

@@ -1,9 +1,16 @@
-"""Everything that depends on how Flower 1.39 is made inside, so that another release changes this one file."""
+"""Everything that depends on how Flower 1.39 is made inside, so that another release changes this file and those that start
+Flower's processes: `client.flower_node` and `server.flower_link`.
+"""
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from flwr.app import Context, Message, RecordDict
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.common.serde import message_to_proto
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -33,6 +40,38 @@ def context(run_id: int, node_id: int) -> Context:
     return Context(run_id=run_id, node_id=node_id, node_config={}, state=RecordDict(), run_config={})
 
 
+def objects_of(message: Message) -> dict[str, bytes]:
+    """Return every object of a message's tree as Flower sends it, the message itself included: SHA-256 -> bytes."""
+    return {name: part.deflate() for name, part in get_all_nested_objects(message).items()}
+
+
+def tree_of(message: Message) -> Any:
+    """Return the protobuf tree of the message's object ids."""
+    return get_object_tree(message)
+
+
+def envelope_of(message: Message) -> Any:
+    """Return the protobuf message without its content, as Flower sends it beside the objects."""
+    return message_to_proto(remove_content_from_message(message))
+
+
+def inflate(message_id: str, contents: Mapping[str, bytes]) -> Message:
+    """Return the message that these objects make up; raise `ValueError` when they make up none."""
+    try:
+        message = inflate_object_from_contents(message_id, dict(contents))
+    except Exception as error:  # Flower has no common base for what it raises here
+        raise ValueError(f"its objects make up no message ({error!r})") from None
+    if not isinstance(message, Message):
+        raise ValueError(f"its objects make up a {type(message).__name__} and no message")
+    give_id(message, message_id)
+    return message
+
+
+def with_content(message: Message, content: RecordDict) -> Message:
+    """Return a message with the same metadata and this content."""
+    return make_message(metadata=message.metadata, content=content)
+
+
 def deflated_size(message: Message) -> int:
     """Return the bytes of a message as Flower sends it: every object of its tree, the array included."""
-    return sum(len(part.deflate()) for part in get_all_nested_objects(message).values())
+    return sum(map(len, objects_of(message).values()))

@@ -7,7 +7,7 @@ Neither counts, metrics, timings nor texts.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import Array as FlowerArray
@@ -15,11 +15,14 @@ from flwr.app import ArrayRecord, ConfigRecord, ConfigRecordValues, RecordDict
 from numpy.typing import NDArray
 
 from shared.errors import RefusedError
-from shared.prompt import Array
+
+if TYPE_CHECKING:  # the gateway reads replies without loading torch
+    from shared.prompt import Array
 
 PROMPT = "prompt"
 UPDATE = "update"
 ROUND = "round"
+FAILED = 4242  # the one code for everything that goes wrong at a site: what went wrong would tell about its patients
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Request:
     task_digest: str
     run: str
     round: int
-    prompt: Array
+    prompt: "Array"
     last: str = ""
 
 

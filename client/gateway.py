@@ -1,0 +1,299 @@
+"""The gateway at the hospital's edge: every byte between Flower's SuperNode and the coordinator passes here, or nothing does.
+
+It is a process of its own. It lets the calls of `client.fleet` pass and no others, holds a reply back until all of it is there
+and has been checked, vets a run before the SuperNode hears of it, and writes the transcript before a byte leaves.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from flwr.proto import fab_pb2, fleet_pb2, message_pb2, node_pb2, run_pb2
+
+from client import fleet
+from client.fleet import Asked, Terms
+from client.transcript import Transcript
+from shared.errors import RefusedError
+
+HOLD = 15.0  # seconds that a question for news is kept open, so that the SuperNode need not sleep between two of them
+PAUSE = 0.5  # seconds between two questions to the coordinator
+TAKEOVER = 240.0  # seconds that a site which is not let in keeps knocking under one signature; Flower takes it for 300
+KNOCK = 3.0  # seconds between two tries
+log = logging.getLogger("promptward.gateway")
+Headers = tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who this site is to the coordinator: its public key as Flower sends it, and where its node id is remembered."""
+
+    public_key: bytes
+    remember: Callable[[int], None]
+    remembered: Callable[[], int | None]
+
+
+@dataclass
+class Held:
+    """A reply that the SuperNode has begun to push; it leaves when all its objects are there and checked."""
+
+    push: Any
+    wanted: set[str]
+    contents: dict[str, bytes] = field(default_factory=dict)
+    checked: bool = False
+    left: bool = False
+
+
+class Gateway:
+    """Answers the SuperNode's calls; `forward` sends a call's bytes to the coordinator and returns the answer's.
+
+    `forward(call, raw, headers)` raises `grpc.RpcError` when the coordinator refuses or cannot be reached.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        identity: Identity,
+        transcript: Transcript,
+        forward: Callable[[str, bytes, Headers], bytes],
+        alive: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Start with nothing let in."""
+        self._terms, self._identity, self._transcript, self._forward = terms, identity, transcript, forward
+        self._alive = alive
+        self._node = 0  # no node has this id: nothing passes before the coordinator knows this site
+        self._runs: set[int] = set()
+        self._banned: set[int] = set()
+        self._asked: dict[str, Asked] = {}
+        self._objects: set[str] = set()
+        self._held: dict[str, Held] = {}
+        self._lock = threading.RLock()
+
+    def call(self, name: str, raw: bytes, metadata: Any) -> bytes:
+        """Return the coordinator's answer to a call, or the gateway's own; raise `RefusedError` for what must not leave."""
+        try:
+            request, headers = fleet.parse(name, raw), fleet.headers(metadata)
+            handler = getattr(self, f"_{name}")
+            return bytes(handler(request, raw, headers))
+        except RefusedError as error:
+            self._refuse(name, error)
+            raise
+
+    def close(self) -> None:
+        """Write what was only counted so far."""
+        with self._lock:
+            self._transcript.flush()
+
+    # ---- who we are ----
+
+    def _ActivateNode(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802 (Flower's names)
+        """Register as online; a site that was killed takes its old place over instead of waiting for Flower's patience."""
+        self._only_our_key(request.public_key)
+        until, told = time.monotonic() + TAKEOVER, False
+        while True:
+            try:
+                answer = self._send("ActivateNode", raw, headers)
+                break
+            except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.UNAVAILABLE or time.monotonic() > until or not self._alive():
+                    raise  # the SuperNode tries again, or starts anew and signs a new time
+                if told:
+                    time.sleep(KNOCK)
+                elif not self._leave_old_place(headers):
+                    log.warning("the coordinator does not let this site in: is its public key admitted there? Trying again.")
+                told = True
+        self._node = int(fleet_pb2.ActivateNodeResponse.FromString(answer).node_id)
+        self._identity.remember(self._node)
+        log.info("connected: the coordinator knows this site as node %d", self._node)
+        return answer
+
+    def _leave_old_place(self, headers: Headers) -> bool:
+        """Sign off the node that this site was before it was killed; say whether the coordinator still had it as online."""
+        node = self._identity.remembered()
+        if node is None:
+            return False
+        try:
+            self._send("DeactivateNode", fleet_pb2.DeactivateNodeRequest(node_id=node).SerializeToString(), headers)
+        except grpc.RpcError:
+            return False
+        return True
+
+    def _DeactivateNode(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+        self._only_our_node(request.node_id)
+        return self._send("DeactivateNode", raw, headers)
+
+    def _SendNodeHeartbeat(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+        self._only_our_node(request.node.node_id)
+        return self._send("SendNodeHeartbeat", raw, headers)
+
+    # ---- what comes in ----
+
+    def _PullMessages(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+        """Ask for news until there are some, or the time to hold the question is over."""
+        self._only_our_node(request.node.node_id)
+        until = time.monotonic() + HOLD
+        while self._alive():
+            answer = fleet_pb2.PullMessagesResponse()
+            try:
+                answer = fleet_pb2.PullMessagesResponse.FromString(self._send("PullMessages", raw, headers))
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.UNAVAILABLE:
+                    raise
+            if self._let_in(answer, headers):
+                return bytes(answer.SerializeToString())
+            if time.monotonic() > until:
+                break
+            time.sleep(PAUSE)
+        return b""
+
+    def _let_in(self, answer: Any, headers: Headers) -> bool:
+        """Say whether the one message in the answer may come in; its run is vetted here, before the SuperNode hears of it."""
+        if not answer.messages_list:
+            return False
+        message, tree = answer.messages_list[0], answer.message_object_trees[0]
+        try:
+            if len(answer.messages_list) != 1 or len(answer.message_object_trees) != 1:
+                raise RefusedError("more than one message was sent at once")
+            asked = fleet.admit_message(message, tree, self._node)
+            self._vet(asked.run_id, headers)
+        except RefusedError as error:
+            self._refuse("PullMessages", error)
+            return False
+        with self._lock:
+            self._asked[message.metadata.message_id] = asked
+            self._objects |= set(fleet.ids_of(tree))
+        return True
+
+    def _vet(self, run_id: int, headers: Headers) -> None:
+        if run_id in self._runs:
+            return
+        if run_id in self._banned:
+            raise RefusedError(f"run {run_id} was refused before")
+        try:
+            node = node_pb2.Node(node_id=self._node)
+            run = self._ask("GetRun", run_pb2.GetRunRequest(node=node, run_id=run_id), headers, run_pb2.GetRunResponse).run
+            fleet.admit_run(run, self._terms)
+            wanted = fab_pb2.GetFabRequest(node=node, hash_str=run.fab_hash, run_id=run_id)
+            fab = self._ask("GetFab", wanted, headers, fab_pb2.GetFabResponse).fab
+            fleet.admit_bundle(fab.content, fleet.sha256_of(fab.content), self._terms)
+        except RefusedError:
+            self._banned.add(run_id)
+            raise
+        self._runs.add(run_id)
+
+    def _GetRun(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+        self._only_vetted(request)
+        answer = self._send("GetRun", raw, headers)
+        fleet.admit_run(run_pb2.GetRunResponse.FromString(answer).run, self._terms)
+        return answer
+
+    def _GetFab(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+        self._only_vetted(request)
+        if request.hash_str != self._terms.bundle:
+            raise RefusedError("another bundle than the pinned one is asked for")
+        answer = self._send("GetFab", raw, headers)
+        content = fab_pb2.GetFabResponse.FromString(answer).fab.content
+        fleet.admit_bundle(content, fleet.sha256_of(content), self._terms)
+        return answer
+
+    def _PullObject(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+        self._only_vetted(request)
+        if request.object_id not in self._objects:
+            raise RefusedError("an object is asked for that no request declares")
+        answer = self._send("PullObject", raw, headers)
+        if len(answer) > self._terms.most_bytes:
+            raise RefusedError(f"an object of {len(answer)} bytes was sent; at most {self._terms.most_bytes} come in")
+        return answer
+
+    def _ConfirmMessageReceived(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+        self._only_vetted(request)
+        if request.message_object_id not in self._asked:
+            raise RefusedError("a message is confirmed that was not let in")
+        return self._send("ConfirmMessageReceived", raw, headers)
+
+    # ---- what goes out ----
+
+    def _PushMessages(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+        """Take a reply in; nothing leaves before all of its objects are here and checked."""
+        self._only_our_node(request.node.node_id)
+        if len(request.messages_list) != 1 or len(request.message_object_trees) != 1:
+            raise RefusedError("a push holds more or less than one reply")
+        names = fleet.ids_of(request.message_object_trees[0])
+        session = request.messages_list[0].metadata.message_id
+        if len(names) > fleet.PARTS or request.messages_list[0].ByteSize() > fleet.SLACK:
+            raise RefusedError("a reply is larger than one can be")
+        with self._lock:
+            self._held = {session: Held(request, set(names))}  # the SuperNode has one message at a time
+        return bytes(
+            fleet_pb2.PushMessagesResponse(results={session: 0}, objects_to_push=names, session_id=session).SerializeToString()
+        )
+
+    def _PushObject(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+        self._only_our_node(request.node.node_id)
+        held = self._held.get(request.session_id)
+        if held is None or request.object_id not in held.wanted or fleet.sha256_of(request.object_content) != request.object_id:
+            raise RefusedError("an object is pushed that the reply does not declare")
+        if len(request.object_content) > self._terms.most_bytes:
+            raise RefusedError(f"an object of {len(request.object_content)} bytes would leave")
+        with self._lock:
+            held.contents[request.object_id] = request.object_content
+            if held.wanted <= set(held.contents) and not held.left:
+                self._release(held, headers)
+        return bytes(message_pb2.PushObjectResponse(stored=True).SerializeToString())
+
+    def _release(self, held: Held, headers: Headers) -> None:
+        """Check the whole reply, and let it leave with its compute time set to zero."""
+        push = held.push
+        payload = fleet.check_reply(push, held.contents, self._asked, self._node, self._terms)
+        envelope, tree = push.messages_list[0], push.message_object_trees[0]
+        out = fleet_pb2.PushMessagesRequest(
+            node=push.node, messages_list=[envelope], message_object_trees=[tree], clientapp_runtime_list=[0.0]
+        )
+        answer = self._ask("PushMessages", out, headers, fleet_pb2.PushMessagesResponse)
+        for name in answer.objects_to_push:
+            if name not in held.contents:
+                raise RefusedError("the coordinator asked for an object that the reply does not hold")
+            part = message_pb2.PushObjectRequest(
+                node=push.node,
+                run_id=envelope.metadata.run_id,
+                object_id=name,
+                object_content=held.contents[name],
+                session_id=answer.session_id,
+            )
+            self._ask("PushObject", part, headers, message_pb2.PushObjectResponse, payload)
+        held.left = True
+        if payload:
+            self._transcript.delivered(payload)
+        log.info("a reply left: %s", f"payload {payload[:16]}" if payload else "the fixed error code")
+
+    # ---- the way out ----
+
+    def _ask(self, call: str, request: Any, headers: Headers, kind: Any, payload: str | None = None) -> Any:
+        return kind.FromString(self._send(call, request.SerializeToString(), headers, payload))
+
+    def _send(self, call: str, raw: bytes, headers: Headers, payload: str | None = None) -> bytes:
+        """Send bytes to the coordinator: the transcript's line is on the disk before."""
+        with self._lock:
+            self._transcript.sent(call, raw, {name: len(value) for name, value in headers}, payload)
+        return self._forward(call, raw, headers)
+
+    def _refuse(self, call: str, error: RefusedError) -> None:
+        log.warning("refused: %s", error)
+        with self._lock:
+            self._transcript.refused(call, str(error))
+
+    def _only_our_key(self, key: bytes) -> None:
+        if key != self._identity.public_key:
+            raise RefusedError("another public key than this site's would be sent")
+
+    def _only_our_node(self, node: int) -> None:
+        if not node or node != self._node:
+            raise RefusedError("a call names another node than this site's")
+
+    def _only_vetted(self, request: Any) -> None:
+        self._only_our_node(request.node.node_id)
+        if request.run_id not in self._runs:
+            raise RefusedError(f"run {request.run_id} was not let in")
