@@ -160,8 +160,8 @@ def check_reply(push: Any, contents: Mapping[str, bytes], asked: Mapping[str, As
             _check_error(message, envelope, contents)
             return None
         update = unpack_reply(message.content, terms.dtype)
-    except ValueError as error:
-        raise RefusedError(f"the reply is not the one array: {error}") from None
+    except ValueError:  # its text could quote the reply, and the transcript may be shown to others
+        raise RefusedError("the reply is not the one array of the declared name and dtype") from None
     if update.shape != terms.shape or not np.isfinite(update).all():
         raise RefusedError(f"the reply's array is {update.shape} or not finite; the card says {terms.shape}")
     rebuilt = with_content(message, pack_reply(update))

@@ -22,6 +22,7 @@ from shared.errors import RefusedError
 HOLD = 15.0  # seconds that a question for news is kept open, so that the SuperNode need not sleep between two of them
 PAUSE = 0.5  # seconds between two questions to the coordinator
 TAKEOVER = 240.0  # seconds that a site which is not let in keeps knocking under one signature; Flower takes it for 300
+BEAT = 30.0  # seconds between two signs of life, as Flower's SuperNode promises them
 KNOCK = 3.0  # seconds between two tries
 log = logging.getLogger("promptward.gateway")
 Headers = tuple[tuple[str, str | bytes], ...]
@@ -92,6 +93,7 @@ class Gateway:
     def _ActivateNode(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802 (Flower's names)
         """Register as online; a site that was killed takes its old place over instead of waiting for Flower's patience."""
         self._only_our_key(request.public_key)
+        self._only_flowers_beat(request.heartbeat_interval)
         until, told = time.monotonic() + TAKEOVER, False
         while True:
             try:
@@ -127,6 +129,7 @@ class Gateway:
 
     def _SendNodeHeartbeat(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
         self._only_our_node(request.node.node_id)
+        self._only_flowers_beat(request.heartbeat_interval)
         return self._send("SendNodeHeartbeat", raw, headers)
 
     # ---- what comes in ----
@@ -134,6 +137,8 @@ class Gateway:
     def _PullMessages(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
         """Ask for news until there are some, or the time to hold the question is over."""
         self._only_our_node(request.node.node_id)
+        if request.message_ids:
+            raise RefusedError("a question for news names messages")
         until = time.monotonic() + HOLD
         while self._alive():
             answer = fleet_pb2.PullMessagesResponse()
@@ -288,6 +293,10 @@ class Gateway:
     def _only_our_key(self, key: bytes) -> None:
         if key != self._identity.public_key:
             raise RefusedError("another public key than this site's would be sent")
+
+    def _only_flowers_beat(self, seconds: float) -> None:
+        if seconds != BEAT:
+            raise RefusedError("a sign of life promises another interval than Flower's")
 
     def _only_our_node(self, node: int) -> None:
         if not node or node != self._node:

@@ -1,0 +1,303 @@
+"""The gateway's state: who we are, which run was vetted, and that a reply leaves whole, checked and once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from flwr.app import Array as FlowerArray
+from flwr.app import ArrayRecord, RecordDict
+from flwr.proto import fab_pb2, fleet_pb2, heartbeat_pb2, message_pb2, node_pb2, run_pb2
+
+from client import gateway as module
+from client.chain import Chain
+from client.fleet import Terms, sha256_of
+from client.gateway import Gateway, Identity
+from client.transcript import Transcript, read_transcript
+from shared.errors import RefusedError
+from shared.flower import envelope_of, give_id, tree_of
+from shared.wire import pack_reply, sha256
+from tests.client.test_fleet import NODE, RUN, SHAPE, UPDATE, incoming, pushed, reply_of, request
+
+APP, KEY = b"the bundle", b"our key"
+HEADERS = (("flwr-timestamp", "2026"), ("x-else", "no"))
+
+
+class CallError(grpc.RpcError):
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return "no"
+
+
+class Coordinator:
+    """A coordinator in memory that writes down what reaches it, and can be told to misbehave."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, bytes]] = []
+        self.online = False
+        self.run = run_pb2.Run(run_id=RUN, fab_hash=sha256_of(APP), primary_task_type="flwr-serverapp")
+        self.bundle = APP
+        self.messages: list[tuple[Any, Any]] = []
+        self.dead = False
+
+    def forward(self, call: str, raw: bytes, headers: Any) -> bytes:
+        assert ("x-else", "no") not in headers
+        if self.dead:
+            raise CallError(grpc.StatusCode.UNAVAILABLE)
+        self.calls.append((call, raw))
+        return bytes(getattr(self, call)(raw).SerializeToString())
+
+    def ActivateNode(self, raw: bytes) -> Any:
+        if self.online:
+            raise CallError(grpc.StatusCode.FAILED_PRECONDITION)
+        self.online = True
+        return fleet_pb2.ActivateNodeResponse(node_id=NODE)
+
+    def DeactivateNode(self, raw: bytes) -> Any:
+        self.online = False
+        return fleet_pb2.DeactivateNodeResponse()
+
+    def SendNodeHeartbeat(self, raw: bytes) -> Any:
+        return heartbeat_pb2.SendNodeHeartbeatResponse(success=True)
+
+    def PullMessages(self, raw: bytes) -> Any:
+        if not self.messages:
+            return fleet_pb2.PullMessagesResponse()
+        message, tree = self.messages.pop(0)
+        return fleet_pb2.PullMessagesResponse(messages_list=[message], message_object_trees=[tree])
+
+    def GetRun(self, raw: bytes) -> Any:
+        return run_pb2.GetRunResponse(run=self.run)
+
+    def GetFab(self, raw: bytes) -> Any:
+        return fab_pb2.GetFabResponse(fab=fab_pb2.Fab(content=self.bundle, hash_str=sha256_of(APP)))
+
+    def PullObject(self, raw: bytes) -> Any:
+        return message_pb2.PullObjectResponse(object_found=True, object_available=True, object_content=bytes(100))
+
+    def ConfirmMessageReceived(self, raw: bytes) -> Any:
+        return message_pb2.ConfirmMessageReceivedResponse()
+
+    def PushMessages(self, raw: bytes) -> Any:
+        push = fleet_pb2.PushMessagesRequest.FromString(raw)
+        names = [push.message_object_trees[0].object_id]
+        names += [name for tree in push.message_object_trees[0].children for name in names_below(tree)]
+        return fleet_pb2.PushMessagesResponse(objects_to_push=names, session_id="s1")
+
+    def PushObject(self, raw: bytes) -> Any:
+        return message_pb2.PushObjectResponse(stored=True)
+
+    def sent(self, call: str) -> list[bytes]:
+        return [raw for name, raw in self.calls if name == call]
+
+
+def names_below(tree: Any) -> list[str]:
+    return [tree.object_id, *(name for child in tree.children for name in names_below(child))]
+
+
+@pytest.fixture
+def coordinator() -> Coordinator:
+    return Coordinator()
+
+
+@pytest.fixture
+def open_gateway(coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Gateway]:
+    monkeypatch.setattr(module, "HOLD", 0.0)
+    monkeypatch.setattr(module, "TAKEOVER", 0.2)
+    monkeypatch.setattr(module, "KNOCK", 0.05)
+    node = tmp_path / "node"
+
+    def opened() -> Gateway:
+        identity = Identity(
+            KEY, lambda found: node.write_text(str(found)) and None, lambda: int(node.read_text()) if node.exists() else None
+        )
+        terms = Terms(SHAPE, np.dtype(np.int32), sha256_of(APP), lambda payload: payload == sha256(UPDATE))
+        return Gateway(terms, identity, Transcript(Chain(tmp_path / "transcript.jsonl")), coordinator.forward)
+
+    return opened
+
+
+@pytest.fixture
+def gateway(open_gateway: Callable[[], Gateway]) -> Gateway:
+    found = open_gateway()
+    found.call("ActivateNode", fleet_pb2.ActivateNodeRequest(public_key=KEY, heartbeat_interval=30).SerializeToString(), HEADERS)
+    return found
+
+
+def node() -> Any:
+    return node_pb2.Node(node_id=NODE)
+
+
+def pull(gateway: Gateway) -> Any:
+    raw = gateway.call("PullMessages", fleet_pb2.PullMessagesRequest(node=node()).SerializeToString(), HEADERS)
+    return fleet_pb2.PullMessagesResponse.FromString(raw)
+
+
+def ask(coordinator: Coordinator, gateway: Gateway) -> Any:
+    """Let an honest request in and return it as Flower's message."""
+    message = request()
+    give_id(message, message.object_id)
+    coordinator.messages.append((envelope_of(message), tree_of(message)))
+    assert len(pull(gateway).messages_list) == 1
+    return message
+
+
+def push(gateway: Gateway, reply: Any) -> None:
+    """Push a reply as Flower's SuperNode does."""
+    out, contents = pushed(reply)
+    answer = fleet_pb2.PushMessagesResponse.FromString(gateway.call("PushMessages", out.SerializeToString(), HEADERS))
+    for name in answer.objects_to_push:
+        part = message_pb2.PushObjectRequest(
+            node=node(), run_id=RUN, object_id=name, object_content=contents[name], session_id=answer.session_id
+        )
+        gateway.call("PushObject", part.SerializeToString(), HEADERS)
+
+
+def answer_to(message: Any, content: RecordDict) -> Any:
+    from flwr.app import Message
+
+    return Message(content, reply_to=message)
+
+
+def test_a_reply_leaves_whole_with_its_compute_time_set_to_zero(coordinator: Coordinator, gateway: Gateway, tmp_path: Path) -> None:
+    push(gateway, answer_to(ask(coordinator, gateway), pack_reply(UPDATE)))
+    [raw] = coordinator.sent("PushMessages")
+    assert list(fleet_pb2.PushMessagesRequest.FromString(raw).clientapp_runtime_list) == [0.0]
+    assert len(coordinator.sent("PushObject")) == 5
+    gateway.close()
+    lines = read_transcript(tmp_path / "transcript.jsonl")
+    assert [line.delivered for line in lines if line.delivered] == [sha256(UPDATE)]
+    logged = [(line.call, line.content) for line in lines for _ in range(line.times)]
+    assert logged == coordinator.calls  # every call that reached the coordinator, byte for byte and in order
+
+
+def test_nothing_of_a_reply_that_fails_the_check_leaves(coordinator: Coordinator, gateway: Gateway, tmp_path: Path) -> None:
+    extra = RecordDict({"update": ArrayRecord({"update": FlowerArray(UPDATE), "more": FlowerArray(UPDATE)})})
+    with pytest.raises(RefusedError):
+        push(gateway, answer_to(ask(coordinator, gateway), extra))
+    assert coordinator.sent("PushMessages") == coordinator.sent("PushObject") == []
+    assert any(line.refused and "not the one array" in line.refused for line in read_transcript(tmp_path / "transcript.jsonl"))
+
+
+def test_a_reply_without_a_request_does_not_leave(coordinator: Coordinator, gateway: Gateway) -> None:
+    with pytest.raises(RefusedError, match="answers no request"):
+        push(gateway, reply_of(pack_reply(UPDATE)))
+    assert coordinator.sent("PushMessages") == []
+
+
+def test_a_reply_is_sent_again_when_the_coordinator_was_not_there(coordinator: Coordinator, gateway: Gateway) -> None:
+    message = ask(coordinator, gateway)
+    coordinator.dead = True
+    with pytest.raises(grpc.RpcError):
+        push(gateway, answer_to(message, pack_reply(UPDATE)))
+    coordinator.dead = False
+    push(gateway, answer_to(message, pack_reply(UPDATE)))
+    assert len(coordinator.sent("PushMessages")) == 1
+
+
+@pytest.mark.parametrize("kind", ["query", "evaluate"])
+def test_a_message_of_another_kind_never_reaches_the_supernode(coordinator: Coordinator, gateway: Gateway, kind: str) -> None:
+    coordinator.messages.append(incoming(kind))
+    assert not pull(gateway).messages_list
+
+
+def other_bundle(coordinator: Coordinator) -> None:
+    coordinator.run.fab_hash = "e" * 64
+
+
+def other_code(coordinator: Coordinator) -> None:
+    coordinator.bundle = b"import os"
+
+
+def override(coordinator: Coordinator) -> None:
+    coordinator.run.override_config["epsilon"].double = 1e9
+
+
+def agent(coordinator: Coordinator) -> None:
+    coordinator.run.primary_task_type = "flwr-agentapp"
+
+
+@pytest.mark.parametrize("hostile", [other_bundle, other_code, override, agent])
+def test_a_hostile_run_never_reaches_the_supernode(
+    coordinator: Coordinator, gateway: Gateway, tmp_path: Path, hostile: Callable[[Coordinator], None]
+) -> None:
+    hostile(coordinator)
+    for _ in range(2):
+        coordinator.messages.append(incoming())
+        assert not pull(gateway).messages_list
+    with pytest.raises(RefusedError, match="was not let in"):
+        gateway.call("GetRun", run_pb2.GetRunRequest(node=node(), run_id=RUN).SerializeToString(), HEADERS)
+    assert sum(bool(line.refused) for line in read_transcript(tmp_path / "transcript.jsonl")) == 3
+
+
+def test_a_site_that_was_killed_takes_its_place_over(
+    coordinator: Coordinator, gateway: Gateway, open_gateway: Callable[[], Gateway]
+) -> None:
+    again = open_gateway()
+    again.call("ActivateNode", fleet_pb2.ActivateNodeRequest(public_key=KEY, heartbeat_interval=30).SerializeToString(), HEADERS)
+    assert [call for call, _ in coordinator.calls] == ["ActivateNode", "ActivateNode", "DeactivateNode", "ActivateNode"]
+
+
+def test_a_site_that_is_not_admitted_knocks_and_then_says_so(coordinator: Coordinator, open_gateway: Callable[[], Gateway]) -> None:
+    coordinator.online = True  # and there is no earlier place to take over
+    with pytest.raises(grpc.RpcError):
+        open_gateway().call(
+            "ActivateNode", fleet_pb2.ActivateNodeRequest(public_key=KEY, heartbeat_interval=30).SerializeToString(), HEADERS
+        )
+    assert len(coordinator.sent("ActivateNode")) > 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("ActivateNode", fleet_pb2.ActivateNodeRequest(public_key=b"DOE, John", heartbeat_interval=30)),
+        ("ActivateNode", fleet_pb2.ActivateNodeRequest(public_key=KEY, heartbeat_interval=31.5)),
+        ("SendNodeHeartbeat", heartbeat_pb2.SendNodeHeartbeatRequest(node=node_pb2.Node(node_id=5))),
+        ("SendNodeHeartbeat", heartbeat_pb2.SendNodeHeartbeatRequest(node=node_pb2.Node(node_id=NODE), heartbeat_interval=31.5)),
+        ("PullMessages", fleet_pb2.PullMessagesRequest(node=node_pb2.Node(node_id=5))),
+        ("PullMessages", fleet_pb2.PullMessagesRequest(node=node_pb2.Node(node_id=NODE), message_ids=["DOE, John"])),
+        ("DeactivateNode", fleet_pb2.DeactivateNodeRequest(node_id=5)),
+        ("GetRun", run_pb2.GetRunRequest(node=node_pb2.Node(node_id=NODE), run_id=99)),
+        ("GetFab", fab_pb2.GetFabRequest(node=node_pb2.Node(node_id=NODE), run_id=RUN, hash_str="DOE, John")),
+        ("PullObject", message_pb2.PullObjectRequest(node=node_pb2.Node(node_id=NODE), run_id=RUN, object_id="DOE, John")),
+        ("ConfirmMessageReceived", message_pb2.ConfirmMessageReceivedRequest(node=node_pb2.Node(node_id=NODE), run_id=RUN)),
+        ("PushMessages", fleet_pb2.PushMessagesRequest(node=node_pb2.Node(node_id=NODE))),
+        ("PushObject", message_pb2.PushObjectRequest(node=node_pb2.Node(node_id=NODE), session_id="s", object_content=b"DOE")),
+    ],
+)
+def test_a_call_cannot_carry_words_out(coordinator: Coordinator, gateway: Gateway, call: str, message: Any) -> None:
+    ask(coordinator, gateway)
+    before = len(coordinator.calls)
+    with pytest.raises(RefusedError):
+        gateway.call(call, message.SerializeToString(), HEADERS)
+    assert len(coordinator.calls) == before
+
+
+def test_an_object_larger_than_a_request_can_be_does_not_come_in(coordinator: Coordinator, gateway: Gateway) -> None:
+    message = ask(coordinator, gateway)
+    wanted = message_pb2.PullObjectRequest(node=node(), run_id=RUN, object_id=message.metadata.message_id)
+    assert gateway.call("PullObject", wanted.SerializeToString(), HEADERS)
+    coordinator.PullObject = lambda raw: message_pb2.PullObjectResponse(object_content=bytes(10**6))  # type: ignore[method-assign]
+    with pytest.raises(RefusedError, match="at most"):
+        gateway.call("PullObject", wanted.SerializeToString(), HEADERS)
+
+
+def test_no_coordinator_is_no_news(coordinator: Coordinator, gateway: Gateway) -> None:
+    coordinator.dead = True
+    assert not pull(gateway).messages_list
+
+
+def test_news_calls_are_counted(coordinator: Coordinator, gateway: Gateway, tmp_path: Path) -> None:
+    for _ in range(7):
+        pull(gateway)
+    gateway.close()
+    line = read_transcript(tmp_path / "transcript.jsonl")[-1]
+    assert (line.call, line.times) == ("PullMessages", 7)
+    assert line.headers == {"flwr-timestamp": 4}
