@@ -4,6 +4,7 @@ Every command imports its role inside its own function, so that `--help` answers
 """
 
 import argparse
+import importlib
 import importlib.util
 import sys
 import time
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "serve", "coordinate a federation of real hospitals", _serve_arguments, _serve)
     _add(commands, "join", "take part in a federation as a hospital", _join_arguments, _join)
     _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
+    _add(commands, "keys", "keys and certificates of a federation", _keys_arguments, _keys)
     return parser
 
 
@@ -113,6 +115,19 @@ def _ledger(args: argparse.Namespace) -> int:
     from client.ledger_command import run
 
     return run(args)
+
+
+def _keys_arguments(parser: argparse.ArgumentParser) -> None:
+    from shared.keys_arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _keys(args: argparse.Namespace) -> int:
+    roles = {"show": "shared.keys_command", "site": "client.keys_command"}
+    roles |= dict.fromkeys(("coordinator", "admit"), "server.keys_command")
+    roles |= dict.fromkeys(("invite", "trial"), "server.invite_command")
+    return int(importlib.import_module(roles[args.action]).run(args))
 
 
 def _foreign_package() -> str | None:

@@ -16,22 +16,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import SubStatus
 from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
 from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from client.gate import Seal
 from shared import SILENT
-from shared.errors import InputError, RefusedError
+from shared.errors import RefusedError
 
 OURS = TASK_TYPE_TO_COMMAND[TaskType.CLIENT_APP]
 REFUSED = sorted(set(TASK_TYPE_TO_COMMAND.values()) - {OURS})
@@ -123,18 +120,3 @@ def _signs_of_life(client: Any) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-def public_key_of(key: Path) -> bytes:
-    """Return the public key that belongs to a site's private key file, as Flower sends it; raise `InputError` for no such key."""
-    try:
-        private = load_ssh_private_key(key.read_bytes(), None)
-    except FileNotFoundError:
-        raise InputError(f"{key}: there is no such file; make the key with: promptward keys site NAME.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{key}: this is no OpenSSH private key ({error}); make one with: promptward keys site NAME.") from None
-    if not isinstance(private, EllipticCurvePrivateKey):
-        raise InputError(f"{key}: this is no elliptic-curve key; make one with: promptward keys site NAME.")
-    if key.stat().st_mode & 0o077:
-        raise InputError(f"{key}: others can read this private key; run: chmod 600 {key}")
-    return public_key_to_bytes(private.public_key())

@@ -15,19 +15,22 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from socket import create_connection
 from typing import Any
 
 from client.agent import Place
 from client.edge import Settings
-from client.flower_node import environment, node_command, public_key_of, write_commands
+from client.flower_node import environment, node_command, write_commands
 from client.ledger import read_ledger
 from client.loopback import write_certificate
 from client.site import FederationTable, SiteFile, federation_of, load_site
 from shared.bundle import bundle_hash
 from shared.card import Task
+from shared.certificates import host_and_port, require_valid
 from shared.errors import InputError, RunError
+from shared.keys import read_site_key
 from shared.logs import speak
 from shared.processes import Child, free_port
 
@@ -111,7 +114,7 @@ class _Site:
         given, here = environment(commands, files.meeting / "flower"), files.meeting
         self._gateway_port = f"127.0.0.1:{free_port()}"
         settings = here / "gateway.json"
-        node = node_command(self._gateway_port, f"127.0.0.1:{free_port()}", here / "loopback.crt", federation.key)
+        node = node_command(self._gateway_port, f"127.0.0.1:{free_port()}", here / "loopback-ca.crt", federation.key)
         self.agent = Child("agent", [*agent, str(site_file), str(here)], given, here)
         self.gateway = Child("gateway", [sys.executable, "-P", "-m", "client.edge", str(settings)], given, here)
         self.node = Child("SuperNode", node, given, here, files.log)
@@ -122,14 +125,14 @@ class _Site:
         self._start_agent()
         facts = json.loads(self._place.ready.read_text())
         here = self._files.meeting
-        write_certificate(here / "loopback.crt", here / "loopback.key")
+        write_certificate(here / "loopback-ca.crt", here / "loopback.crt", here / "loopback.key", datetime.now(UTC))
         Settings(
             listen=self._gateway_port,
             server_certificate=str(here / "loopback.crt"),
             server_key=str(here / "loopback.key"),
             coordinator=self._federation.address,
             certificate=str(self._federation.certificate),
-            public_key=public_key_of(self._federation.key).hex(),
+            public_key=read_site_key(self._federation.key).public.pem.hex(),
             shape=tuple(facts["shape"]),
             dtype=facts["dtype"],
             bundle=bundle_hash(),
@@ -203,21 +206,17 @@ def _check(site: SiteFile, federation: FederationTable, task: Task) -> None:
             f"the card {federation.task} has digest {task.digest}, which is not among [policy] tasks; "
             "read the card, and add its digest if the hospital agrees to it."
         )
-    if not federation.certificate.is_file():
-        raise InputError(f"{federation.certificate}: there is no such file; put the CA certificate of your invitation there.")
-    public_key_of(federation.key)
+    require_valid(federation.certificate, datetime.now(UTC))
+    read_site_key(federation.key)
     _try_coordinator(federation)
 
 
 def _try_coordinator(federation: FederationTable) -> None:
     """Refuse a coordinator whose certificate is not the federation's; one that is not there yet is waited for."""
-    host, port = federation.address.rsplit(":", 1)
+    host, port = host_and_port(federation.address)
+    trusted = ssl.create_default_context(cafile=str(federation.certificate))
     try:
-        trusted = ssl.create_default_context(cafile=str(federation.certificate))
-    except ssl.SSLError:
-        raise InputError(f"{federation.certificate}: this is no PEM certificate; use the ca.crt of your invitation.") from None
-    try:
-        with create_connection((host.strip("[]"), int(port)), timeout=5) as bare, trusted.wrap_socket(bare, server_hostname=host):
+        with create_connection((host, port), timeout=5) as bare, trusted.wrap_socket(bare, server_hostname=host):
             pass
     except ssl.SSLCertVerificationError as error:
         raise InputError(

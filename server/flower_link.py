@@ -7,55 +7,28 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.common.serde import fab_to_proto
 from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from server.credentials import Credentials
 from shared import SILENT
 from shared.bundle import bundle, bundle_hash
-from shared.errors import InputError, RunError
+from shared.errors import RunError
+from shared.keys import PublicKey
 
 FOLDER = "PROMPTWARD_RUN"  # the environment's name for the run directory, from `serve` to the ServerApp that Flower starts
 STARTING = 60.0  # seconds that the SuperLink may take to answer
 
 
-@dataclass(frozen=True)
-class Keys:
-    """The coordinator's folder of keys, as `promptward keys coordinator` made it."""
-
-    folder: Path
-
-    @property
-    def authority(self) -> Path:
-        """The federation's CA certificate."""
-        return self.folder / "ca.crt"
-
-    @property
-    def certificate(self) -> Path:
-        """The server's certificate."""
-        return self.folder / "server.crt"
-
-    @property
-    def key(self) -> Path:
-        """The server's private key."""
-        return self.folder / "server.key"
-
-    def site(self, name: str) -> Path:
-        """Where the public key of an admitted site stands."""
-        return self.folder / "sites" / f"{name}.pub"
-
-
-def link_command(keys: Keys, fleet: str, control: str, database: Path) -> list[str]:
+def link_command(keys: Credentials, fleet: str, control: str, database: Path) -> list[str]:
     """Return the command that starts the SuperLink.
 
     Args:
@@ -78,14 +51,6 @@ def link_environment(run: Path, home: Path) -> Mapping[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     fast = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1", "FLWR_LOG_LEVEL": "WARNING"}
     return os.environ | SILENT | fast | {"PATH": path, "FLWR_HOME": str(home), "PYTHONSAFEPATH": "1", FOLDER: str(run)}
-
-
-def public_key_bytes(key: Path) -> bytes:
-    """Return a site's public key as Flower knows it; raise `InputError` for a file that holds none."""
-    try:
-        return public_key_to_bytes(load_ssh_public_key(key.read_bytes()))  # type: ignore[arg-type]
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{key}: this is no OpenSSH public key ({error}); ask the hospital for its NAME.pub.") from None
 
 
 class Control:
@@ -117,14 +82,14 @@ class Control:
         """Return what the SuperLink knows of each registered node."""
         return list(self._client.ListNodes(ListNodesRequest()).nodes_info)
 
-    def register(self, sites: Mapping[str, bytes]) -> dict[str, int]:
+    def register(self, sites: Mapping[str, PublicKey]) -> dict[str, int]:
         """Register the sites' public keys that are not registered yet; return each site's node id."""
         known = {node.public_key for node in self.nodes()}
         for name, key in sites.items():
-            if key not in known:
-                self._client.RegisterNode(RegisterNodeRequest(public_key=key, name=name))
+            if key.pem not in known:
+                self._client.RegisterNode(RegisterNodeRequest(public_key=key.pem, name=name))
         ids = {node.public_key: int(node.node_id) for node in self.nodes() if node.status != NodeStatus.UNREGISTERED}
-        return {name: ids[key] for name, key in sites.items()}
+        return {name: ids[key.pem] for name, key in sites.items()}
 
     def start_run(self) -> int:
         """Start a run of our bundle, without any setting; return Flower's number of it."""

@@ -20,13 +20,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from server.credentials import Credentials, ready
 from server.deployment import Deployment, facts_of, write_json
-from server.flower_link import Control, Keys, link_command, link_environment, public_key_bytes
+from server.flower_link import Control, link_command, link_environment
 from server.outcome import outcome, summary
 from server.patience import Patience
+from server.roster import admitted
 from server.strategy import Run
 from shared.card import Task
+from shared.certificates import host_and_port
 from shared.errors import InputError, RunError
+from shared.keys import PublicKey
 from shared.peft_format import save_prompt
 from shared.processes import Child, free_port
 from shared.scoring import Scorer, build
@@ -41,7 +45,7 @@ ASK_FLOWER = 10  # looks between two questions to Flower on how the run is
 class Asked:
     """What the command line asks for."""
 
-    keys: Keys
+    keys: Credentials
     address: str
     patience: Patience
     out: Path
@@ -52,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     console = Console(stderr=True)
     task = Task.load(args.task)
-    asked = Asked(Keys(args.keys.resolve()), args.address, Patience(first=args.wait, least=args.deadline), _folder(args, task))
-    public_keys = _admitted(asked.keys, task)
+    asked = Asked(
+        Credentials(args.keys.resolve()), args.address, Patience(first=args.wait, least=args.deadline), _folder(args, task)
+    )
+    public_keys = _admitted(asked.keys, task, args.address)
     deployment = Deployment(asked.out.resolve())
     run_ = _prepare(deployment, task, asked, console)
     scorer, initial = build(task.card)
@@ -82,18 +88,18 @@ def _folder(args: argparse.Namespace, task: Task) -> Path:
     return out
 
 
-def _admitted(keys: Keys, task: Task) -> dict[str, bytes]:
-    """Return each roster site's public key; raise `InputError` naming the sites whose key is not there."""
-    for path in (keys.authority, keys.certificate, keys.key):
-        if not path.is_file():
-            raise InputError(f"{path}: there is no such file; make it with: promptward keys coordinator {keys.folder} --host NAME.")
-    files = {name: keys.site(name) for name in task.card.plan.sites}
-    absent = [name for name, path in files.items() if not path.is_file()]
+def _admitted(keys: Credentials, task: Task, address: str) -> dict[str, PublicKey]:
+    """Return each roster site's public key; raise `InputError` naming what is missing or not as it should be."""
+    ready(keys.folder, datetime.now(UTC))
+    host_and_port(address)
+    known = admitted(keys.folder)
+    absent = [name for name in task.card.plan.sites if name not in known]
     if absent:
         raise InputError(
-            f"{keys.folder}/sites: no public key of {', '.join(absent)}; ask for NAME.pub and run: promptward keys admit."
+            f"{keys.folder}: no public key of {', '.join(absent)} is admitted; ask for it, then run: "
+            f"promptward keys admit {keys.folder} FILE.pub --name '{absent[0]}'"
         )
-    return {name: public_key_bytes(path) for name, path in files.items()}
+    return {name: known[name] for name in task.card.plan.sites}
 
 
 def _prepare(deployment: Deployment, task: Task, asked: Asked, console: Console) -> Run:
@@ -116,7 +122,7 @@ def _prepare(deployment: Deployment, task: Task, asked: Asked, console: Console)
     return deployment.run()
 
 
-def _conduct(deployment: Deployment, asked: Asked, public_keys: Mapping[str, bytes], console: Console) -> None:
+def _conduct(deployment: Deployment, asked: Asked, public_keys: Mapping[str, PublicKey], console: Console) -> None:
     """Keep the SuperLink and a ServerApp running until the plan is done."""
     home = deployment.folder / "flower"
     home.mkdir(mode=0o700, exist_ok=True)
@@ -140,7 +146,7 @@ class _Conductor:
         asked: Asked,
         link: Child,
         control: Control,
-        public_keys: Mapping[str, bytes],
+        public_keys: Mapping[str, PublicKey],
         console: Console,
     ) -> None:
         self._deployment, self._asked, self._link, self._control = deployment, asked, link, control
