@@ -108,7 +108,7 @@ def test_a_hostile_coordinator_gets_one_paid_array_and_no_word(hostile: Hostile)
     assert honest["records"] == ["update"]
     for name, reply in seen.items():
         if reply["kind"] == "error":
-            assert (reply["code"], reply["reason"]) == (FAILED, ""), name
+            assert (reply["code"], reply["reason"] or "") == (FAILED, ""), name
         else:
             assert reply["kind"] == "nothing", name
     assert [event.round for event in world.events("North")] == [1]
