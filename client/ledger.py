@@ -34,6 +34,12 @@ class Event:
     unit: str = "patient"
     adjacency: str = "add-or-remove-one"
 
+    @property
+    def release(self) -> Release:
+        """One of the noised sums as the accountant takes it; the clip norm is a whole number of grid steps."""
+        steps = None if self.grid is None else round(self.clip_norm / self.grid)
+        return Release(self.sample_rate, self.noise_multiplier, steps)
+
 
 def read_ledger(path: Path) -> list[Event]:
     """Read and verify a ledger; raise `InputError` naming file and line where it is broken."""
@@ -42,7 +48,7 @@ def read_ledger(path: Path) -> list[Event]:
 
 def releases(events: Iterable[Event]) -> list[Release]:
     """Return every release that the events charge."""
-    return [Release(e.sample_rate, e.noise_multiplier, e.grid is not None) for e in events for _ in range(e.releases)]
+    return [release for event in events for release in [event.release] * event.releases]
 
 
 class Ledger:

@@ -48,14 +48,14 @@ def statement(events: Sequence[Event], delta: float) -> list[str]:
     total = spent(releases(events), delta)
     mu, accuracy = attacker(releases(events), delta)
     tasks = len({event.task for event in events})
-    rigorous = f" Rényi accounting proven for the integer noise as drawn gives {total.rigorous:.4f}."
+    proven = f" All of them are proven for the integer noise as drawn; Rényi accounting at whole orders gives {total.rigorous:.4f}."
     return [
         f"{len(events)} payloads with {total.releases} noised sums in them were released for {tasks} "
         f"task{'s' if tasks > 1 else ''}.",
         f"Unit of privacy: one {total.unit}, with all of that {total.unit}'s records. Adjacency: {total.adjacency}. Together, over "
         f"all tasks, runs and restarts, they spent epsilon = {total.epsilon:.4f} at delta = {delta:g} (accountant: "
         f"{total.accountant}; cross-checks: PRV {total.prv:.4f}, RDP {total.rdp:.4f})."
-        + (rigorous if all(event.grid for event in events) else ""),
+        + (proven if all(event.grid for event in events) else ""),
         f"Someone who saw every payload, knew all other patients, and had to say whether one given patient is in the data would "
         f"be right at most {100 * accuracy:.1f} times in 100; a coin is right 50 times. The same bound as Gaussian differential "
         f"privacy with mu = {mu:.3f}.",

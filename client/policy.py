@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from client.ledger import Event, releases
 from client.round import LocalPlan
 from shared.errors import RefusedError
-from shared.privacy.accounting import COARSE, FINE, Release, epsilon_of
+from shared.privacy.accounting import COARSE, FINE, epsilon_of
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def affordable(policy: Policy, proposal: Proposal, events: Sequence[Event], roun
     Raises:
         RefusedError: one more round would pass a budget; the message has the projected numbers.
     """
-    mechanism, steps = proposal.plan.mechanism, proposal.plan.steps
-    one = Release(mechanism.sample_rate, mechanism.noise_multiplier, mechanism.exact)
+    steps = proposal.plan.steps
+    one = proposal.plan.mechanism.spends
     budgets = (
         ("the site's budget", policy.epsilon, releases(events)),
         ("the budget of one task", policy.task_epsilon, releases(e for e in events if e.task == proposal.task)),

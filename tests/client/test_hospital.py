@@ -10,6 +10,7 @@ from client.chain import Chain
 from client.ledger import read_ledger
 from shared.errors import InputError, RefusedError, RunError
 from shared.privacy.accounting import epsilon
+from shared.privacy.clip import STEPS
 from shared.privacy.mechanism import Update
 from shared.wire import Request, sha256, unpack_reply
 from tests.client.conftest import Open
@@ -64,7 +65,7 @@ def test_a_lost_or_changed_payload_is_never_made_anew(open_hospital: Open, ask: 
 
 
 def test_the_budget_holds_over_runs_and_restarts(open_hospital: Open, ask: Ask, tmp_path: Path) -> None:
-    budget = epsilon(0.5, 3.0, 3, 1e-4)
+    budget = epsilon(0.5, 3.0, 3, 1e-4, STEPS)
     for run in ("a", "b", "c"):
         open_hospital(budget).respond(ask(run=run))
     with pytest.raises(RefusedError, match=r"would bring epsilon to \d\.\d{4} at delta 0.0001; the site's budget is"):
