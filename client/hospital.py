@@ -40,6 +40,19 @@ class Hospital:
 
     def __post_init__(self) -> None:
         """Refuse what the policy does not allow, noise without a ledger, and a ledger of releases without noise."""
+        try:
+            self._refuse()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let other processes open the ledger and the egress log; nothing can be answered any more."""
+        self.gate.log.close()
+        if self.ledger:
+            self.ledger.close()
+
+    def _refuse(self) -> None:
         if (self.ledger is None) != (self.proposal.plan.mechanism.noise_multiplier == 0):
             raise ValueError("a hospital has a ledger if and only if its releases are noised")
         agree(self.policy, self.proposal, self.pool.patients)

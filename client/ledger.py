@@ -69,6 +69,10 @@ class Ledger:
         """SHA-256 of every payload that was paid for."""
         return {event.payload for event in self.events}
 
+    def close(self) -> None:
+        """Let other processes open the ledger."""
+        self._chain.close()
+
     def spent(self, delta: float) -> Spent:
         """Return what all charges together spent, over all tasks, runs and rounds."""
         return spent(releases(self.events), delta)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from client.chain import is_torn
 from client.ledger import Event, read_ledger, releases
 from shared.errors import InputError
 from shared.privacy.accounting import attacker, spent
@@ -21,8 +22,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--delta {args.delta:g}: give a number between 0 and 1.")
     events = read_ledger(args.ledger)
     if args.action == "verify":
-        found = {"ledger": str(args.ledger), "events": len(events), "whole": True}
-        _say(args.json, found, f"The chain is whole: {len(events)} events.")
+        torn = is_torn(args.ledger)
+        found = {"ledger": str(args.ledger), "events": len(events), "whole": True, "unfinished_last_line": torn}
+        more = " A line after them is being written or was torn by a crash; it pays for nothing." if torn else ""
+        _say(args.json, found, f"The chain is whole: {len(events)} events.{more}")
         return 0
     total = spent(releases(events), args.delta)
     if args.action == "statement":

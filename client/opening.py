@@ -1,5 +1,8 @@
 """From a site file and a task card to the resident hospital: what a real site does once, before its first message."""
 
+from contextlib import ExitStack
+from pathlib import Path
+
 from client.chain import Chain
 from client.gate import Gate
 from client.hospital import Hospital
@@ -32,12 +35,31 @@ def proposal_of(task: Task, mechanism: Mechanism) -> Proposal:
 def open_hospital(site: SiteFile, task: Task) -> Hospital:
     """Return the hospital: records read, backbone loaded, ledger verified, policy applied. Its randomness is the system's.
 
+    Ledger and egress log are its own from here to `Hospital.close`, or the end of the process.
+
     Raises:
+        RunError: another process has this site open; nothing was read yet.
         InputError: the table, the backbone or the ledger is not as it should be, or the site is not on the card's roster.
         RefusedError: the policy does not allow the card.
     """
     if site.site not in task.card.plan.sites:
         raise InputError(f"site '{site.site}' is not on the card's roster ({', '.join(task.card.plan.sites)}).")
+    with ExitStack() as undo:
+        ledger = Ledger(Chain(site.ledger.path))
+        undo.callback(ledger.close)
+        log = Chain(egress_log(site.ledger.path))
+        undo.callback(log.close)
+        hospital = _hospital(site, task, ledger, log)
+        undo.pop_all()
+    return hospital
+
+
+def egress_log(ledger: Path) -> Path:
+    """Return the file of the egress log that belongs to a ledger."""
+    return ledger.with_suffix(".egress.jsonl")
+
+
+def _hospital(site: SiteFile, task: Task, ledger: Ledger, log: Chain) -> Hospital:
     labels = [label.name for label in task.card.labels]
     rows = read_rows(site.data.path)
     patients = cohort(
@@ -45,7 +67,6 @@ def open_hospital(site: SiteFile, task: Task) -> Hospital:
     )
     proposal = proposal_of(task, mechanism_of(task.card))
     scorer, _ = build(task.card)
-    ledger = site.ledger.path
     return Hospital(
         name=site.site,
         policy=site.policy.policy,
@@ -53,7 +74,7 @@ def open_hospital(site: SiteFile, task: Task) -> Hospital:
         pool=pool(patients, scorer),
         scorer=scorer,
         source=SecureSource(),
-        ledger=Ledger(Chain(ledger)),
-        gate=Gate(scorer.shape, proposal.plan.mechanism.dtype, Chain(ledger.with_suffix(".egress.jsonl"))),
-        outbox=Outbox(ledger.with_suffix(".outbox")),
+        ledger=ledger,
+        gate=Gate(scorer.shape, proposal.plan.mechanism.dtype, log),
+        outbox=Outbox(ledger.path.with_suffix(".outbox")),
     )
