@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add(commands, "simulate", "many hospitals on this machine, by default four real ones", _simulate_arguments, _simulate)
     _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
+    _add(commands, "publish", "a noised accuracy of a prompt on a hospital's own test patients", _publish_arguments, _publish)
     return parser
 
 
@@ -86,6 +87,19 @@ def _ledger_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _ledger(args: argparse.Namespace) -> int:
     from client.ledger_command import run
+
+    return run(args)
+
+
+def _publish_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("site", type=Path, metavar="SITE", help="the hospital's site file")
+    parser.add_argument("prompt", type=Path, metavar="PROMPT", help="a prompt folder, such as RUN/prompt")
+    parser.add_argument("--task", help="the prompt's task card (default: task.toml beside the folder)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from client.publish_command import run
 
     return run(args)
 

@@ -1,4 +1,4 @@
-"""The egress gate: the only way out of a hospital. It rebuilds the reply from the one declared array and logs it."""
+"""The egress gate: the only way out of a hospital. It rebuilds the reply from the one declared array and logs what leaves."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,3 +33,8 @@ class Gate:
         left = {"task": request.task_digest, "run": request.run, "round": request.round}
         self.log.append({**left, "sha256": sha256(update), "bytes": update.nbytes})
         return pack_reply(update)
+
+
+def log_counts(log: Chain, task: str, asked: str, counts: Update) -> None:
+    """Write that noised counts leave, the one thing beside updates that may: a person reads them from the screen."""
+    log.append({"task": task, "prompt": asked, "sha256": sha256(counts), "bytes": counts.nbytes})

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.chain import is_torn
-from client.ledger import Event, read_ledger, releases
+from client.ledger import METRIC, Event, read_ledger, releases
 from shared.errors import InputError
 from shared.privacy.accounting import attacker, spent
 
@@ -32,15 +32,16 @@ def run(args: argparse.Namespace) -> int:
         text = statement(events, args.delta)
         _say(args.json, {"statement": text}, "\n\n".join(text))
         return 0
-    tasks = Counter((event.task, event.run) for event in events)
+    metrics = sum(event.kind == METRIC for event in events)
+    tasks = Counter((event.task, "published accuracy" if event.kind == METRIC else event.run) for event in events)
     table = Table(
         title=f"epsilon {total.epsilon:.4f} at delta {total.delta:g}, unit {total.unit}, {total.adjacency}, {total.accountant}"
     )
-    for name in ("task", "run", "rounds"):
+    for name in ("task", "run", "releases"):
         table.add_column(name)
-    for (task, name), rounds in tasks.items():
-        table.add_row(task[:16], name, str(rounds))
-    _say(args.json, vars(total) | {"events": len(events)}, table)
+    for (task, name), times in tasks.items():
+        table.add_row(task[:16], name, str(times))
+    _say(args.json, vars(total) | {"events": len(events), "published_metrics": metrics}, table)
     return 0
 
 
@@ -50,11 +51,13 @@ def statement(events: Sequence[Event], delta: float) -> list[str]:
         return ["Nothing was ever released under this ledger: epsilon is 0."]
     total = spent(releases(events), delta)
     mu, accuracy = attacker(releases(events), delta)
+    metrics = sum(event.kind == METRIC for event in events)
     tasks = len({event.task for event in events})
     proven = f" All of them are proven for the integer noise as drawn; Rényi accounting at whole orders gives {total.rigorous:.4f}."
     return [
         f"{len(events)} payloads with {total.releases} noised sums in them were released for {tasks} "
-        f"task{'s' if tasks > 1 else ''}.",
+        f"task{'s' if tasks > 1 else ''}; {metrics} of them {'is a' if metrics == 1 else 'are'} published "
+        f"{'accuracy' if metrics == 1 else 'accuracies'}, the others updates of the prompt.",
         f"Unit of privacy: one {total.unit}, with all of that {total.unit}'s records. Adjacency: {total.adjacency}. Together, over "
         f"all tasks, runs and restarts, they spent epsilon = {total.epsilon:.4f} at delta = {delta:g} (accountant: "
         f"{total.accountant}; cross-checks: PRV {total.prv:.4f}, RDP {total.rdp:.4f})."
