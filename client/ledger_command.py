@@ -55,9 +55,8 @@ def statement(events: Sequence[Event], delta: float) -> list[str]:
     tasks = len({event.task for event in events})
     proven = f" All of them are proven for the integer noise as drawn; Rényi accounting at whole orders gives {total.rigorous:.4f}."
     return [
-        f"{len(events)} payloads with {total.releases} noised sums in them were released for {tasks} "
-        f"task{'s' if tasks > 1 else ''}; {metrics} of them {'is a' if metrics == 1 else 'are'} published "
-        f"{'accuracy' if metrics == 1 else 'accuracies'}, the others updates of the prompt.",
+        f"{_number(len(events) - metrics, 'update')} of the prompt and {_number(metrics, 'published metric')}, with "
+        f"{_number(total.releases, 'noised sum')} in them, were released for {_number(tasks, 'task')}.",
         f"Unit of privacy: one {total.unit}, with all of that {total.unit}'s records. Adjacency: {total.adjacency}. Together, over "
         f"all tasks, runs and restarts, they spent epsilon = {total.epsilon:.4f} at delta = {delta:g} (accountant: "
         f"{total.accountant}; cross-checks: PRV {total.prv:.4f}, RDP {total.rdp:.4f})."
@@ -66,6 +65,10 @@ def statement(events: Sequence[Event], delta: float) -> list[str]:
         f"be right at most {100 * accuracy:.1f} times in 100; a coin is right 50 times. The same bound as Gaussian differential "
         f"privacy with mu = {mu:.3f}.",
     ]
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _say(as_json: bool, found: dict[str, object], shown: object) -> None:

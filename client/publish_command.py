@@ -10,7 +10,7 @@ from rich.console import Console
 from client.publish import Published, publish
 from client.site import load_site
 from shared.card import Task
-from shared.errors import InputError
+from shared.errors import InputError, RunError
 from shared.peft_format import load_prompt
 
 
@@ -42,8 +42,11 @@ def _task(named: str | None, prompt: Path, facts: dict[str, object]) -> Task:
 def _write(folder: Path, found: Published) -> Path:
     path = folder / f"{found.task}-{found.prompt_sha256[:16]}.json"
     new = path.with_suffix(".new")
-    new.write_text(json.dumps({"schema": 1} | asdict(found), indent=2) + "\n")
-    new.replace(path)
+    try:
+        new.write_text(json.dumps({"schema": 1} | asdict(found), indent=2) + "\n")
+        new.replace(path)
+    except OSError as error:
+        raise RunError(f"{path}: could not be written ({error}); make room and ask again, which costs nothing new.") from None
     return path
 
 

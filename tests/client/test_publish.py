@@ -108,7 +108,10 @@ def test_training_and_publishing_spend_one_budget(
         hospital.respond(Request(task.digest, "run1", 1, prompt))
         hospital.respond(Request(task.digest, "run1", 2, prompt))
     assert [event.kind for event in read_ledger(site_file.parent / "north.jsonl")] == ["training", "metric", "training"]
-    for action, said in (("show", "published accuracy"), ("statement", "1 of them is a published accuracy")):
+    for action, said in (
+        ("show", "published accuracy"),
+        ("statement", "2 updates of the prompt and 1 published metric, with 3 noised sums"),
+    ):
         assert promptward.main(["ledger", action, str(site_file.parent / "north.jsonl")]) == 0
         assert said in " ".join(capsys.readouterr().out.split())
 
