@@ -120,13 +120,13 @@ def calibrate(target: float, delta: float, sample_rate: float, releases: int, st
         raise InputError(f"epsilon {target:g} is no target; give a number above 0.")
     low = max(0.05, 1.05 * SMOOTH / steps) if steps else 0.05  # integers need noise above `SMOOTH` grid steps
     high = max(1.0, 2 * low)
+    if epsilon(sample_rate, MOST_NOISE, releases, delta, steps) > target:
+        raise InputError(
+            f"epsilon {target:g} at delta {delta:g} cannot be reached with {releases} releases at rate {sample_rate:g}; "
+            "raise epsilon, or lower rounds or sample_rate."
+        )
     while epsilon(sample_rate, high, releases, delta, steps) > target:
-        low, high = high, high * 2
-        if high > MOST_NOISE:
-            raise InputError(
-                f"epsilon {target:g} at delta {delta:g} cannot be reached with {releases} releases at rate {sample_rate:g}; "
-                "raise epsilon, or lower rounds or sample_rate."
-            )
+        low, high = high, min(2 * high, MOST_NOISE)
     while high / low > 1.001:
         middle = math.sqrt(low * high)
         enough = epsilon(sample_rate, middle, releases, delta, steps) <= target
