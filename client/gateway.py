@@ -85,9 +85,9 @@ class Gateway:
             raise
 
     def close(self) -> None:
-        """Write what was only counted so far."""
+        """Close the transcript."""
         with self._lock:
-            self._transcript.flush()
+            self._transcript.close()
 
     # ---- who we are ----
 

@@ -247,6 +247,7 @@ def test_a_hostile_run_never_reaches_the_supernode(
 def test_a_site_that_was_killed_takes_its_place_over(
     coordinator: Coordinator, gateway: Gateway, open_gateway: Callable[[], Gateway]
 ) -> None:
+    gateway.close()
     again = open_gateway()
     again.call("ActivateNode", fleet_pb2.ActivateNodeRequest(public_key=KEY, heartbeat_interval=30).SerializeToString(), HEADERS)
     assert [call for call, _ in coordinator.calls] == ["ActivateNode", "ActivateNode", "DeactivateNode", "ActivateNode"]
