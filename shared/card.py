@@ -17,6 +17,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Aggregation = Literal["sum", "trimmed-mean", "median", "krum"]
+NEED_TOLERATE = ("trimmed-mean", "krum")
 
 
 class Label(Table):
@@ -100,7 +101,7 @@ class PlanTable(Table):
 
     @model_validator(mode="after")
     def _tolerate_belongs(self) -> "PlanTable":
-        if self.aggregation not in ("trimmed-mean", "krum"):
+        if self.aggregation not in NEED_TOLERATE:
             if self.tolerate is not None:
                 raise ValueError(f"tolerate says nothing to '{self.aggregation}'; remove it, or choose 'trimmed-mean'")
         elif not self.tolerate:  # none named, or none at all: that would be the mean
