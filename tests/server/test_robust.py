@@ -1,6 +1,7 @@
 """Robust rules against Flower's own strategies as twins, what liars cannot do to them, and why Krum does not go with noise."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +77,16 @@ def test_the_scale_is_the_rosters_whoever_is_there() -> None:
     for rule, tolerate in (("median", None), ("trimmed-mean", 1)):
         [total] = combine(same, plan(rule, 6, tolerate, quorum=3)).updates
         assert (total == 6.0).all()  # three sites are silent: the step is what all six would have made
+
+
+def test_why_flowers_own_are_twins_and_not_parts() -> None:
+    """Its trimmed mean cuts nobody for f = 1 of 49; its Krum takes a far-off update on int32, whose squares overflow."""
+    many = {f"site-{n}": np.zeros(SHAPE) for n in range(48)} | {"liar": np.full(SHAPE, 49e6)}
+    assert (flowers(FedTrimmedAvg(beta=1 / 49), many) == 1e6).all()
+    assert (trimmed_mean(np.stack(list(many.values())), 1) == 0).all()
+    units = {"liar": np.full((2, 2), 2**20, np.int32)} | {f"site-{n}": np.full((2, 2), n, np.int32) for n in range(4)}
+    assert (flowers(Krum(num_malicious_nodes=1), units) == 2**20).all()  # type: ignore[arg-type]
+    assert krum(np.stack(list(units.values())).astype(np.float64), 1) > 0
 
 
 @given(st.integers(1, 3), st.integers(0, 4), st.integers(0, 2**32 - 1), st.floats(0, 1e12))
@@ -173,3 +184,26 @@ def test_a_report_says_what_the_rule_promises(task: Task, rule: str, tolerate: i
         assert promise in said
     assert "epsilon" not in in_words(card, private=False)
     assert "which is DP-SGD" in in_words(task.card, private=True)
+
+
+@pytest.mark.parametrize(
+    ("sites", "cut", "variance", "reach"),
+    [(4, 1, 1.19, 1.69), (10, 1, 1.05, 1.84), (10, 4, 1.38, 1.37), (51, 25, 1.54, 1.28)],  # 25 of 51: the median, towards pi / 2
+)
+def test_cost_and_reach_of_the_rules_are_those_of_the_documents(sites: int, cut: int, variance: float, reach: float) -> None:
+    """In units of the noise's deviation: the variance beside the sum's, and how far one liar can move the result on average."""
+    honest = np.random.default_rng(1).normal(size=(sites, 40_000))
+
+    def result(first: Double) -> Double:
+        return sites * trimmed_mean(np.vstack([first[None], honest[1:]]), cut)
+
+    mine = result(honest[0])
+    assert mine.var() / sites == pytest.approx(variance, abs=0.04)
+    assert (result(np.full(40_000, 1e9)) - mine).mean() == pytest.approx(reach, abs=0.04)
+    assert (result(honest[0] + 0.2) - mine).mean() == pytest.approx(0.2, abs=0.01)  # within the noise it counts as in the sum
+
+
+def test_the_documents_say_so() -> None:
+    told = (Path(__file__).parents[2] / "docs/robustness.md").read_text()
+    for figure in ("1.19", "1.69", "1.05", "1.84", "1.38", "1.37"):
+        assert figure in told
