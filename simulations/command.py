@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, started: float) -> int:
 
 
 def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
-    changes = Changes(args.sites, args.epsilon, args.rounds)
+    changes = Changes(args.sites, args.epsilon, args.rounds, args.aggregation, args.tolerate)
     task = Task.load(args.task)
     as_it_is = args.sites in (None, len(task.card.plan.sites)) or args.data is not None
     partition = args.partition or ("natural" if as_it_is else "iid")
@@ -154,6 +154,7 @@ class Curve:
             "epsilon_max": self._epsilon(seen.state.round) if scored and federation.private else None,
             "sites": len(seen.updates),
             "left_out": dict(seen.left_out),
+            "kept": dict(seen.kept),
             "reply_bytes": max(seen.reply_bytes.values()),
         }
 
