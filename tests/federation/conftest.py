@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from shared.card import Task
+from simulations.loopback import World
 from tests.conftest import card_text
-from tests.federation.world import World
 
 DATA = '[data]\npath = "rows.csv"\nlabel = "dx"\nlabels = { neg = "well", pos = "sick" }\npatient = "who"\nsplit = "part"\n'
 Tiny = Callable[..., World]

@@ -12,11 +12,26 @@ import pytest
 
 from client.transcript import read_transcript
 from shared.wire import sha256
+from simulations.loopback import Process, World
 from tests.federation.conftest import Tiny
-from tests.federation.world import Process, World, children_of
 
 Kill = Callable[[World, dict[str, Process]], None]
 LONG = int(os.environ.get("PROMPTWARD_SOAK_ROUNDS", "0"))
+
+
+def children_of(pid: int) -> dict[str, int]:
+    """Return the processes that a command started: the module or program's name -> its process id."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+        except (OSError, ValueError):
+            continue
+        if parent == pid:
+            name = next((w for w in words if w.startswith("client.") or "flower-" in w or "agent" in w), words[0])
+            found[name.rsplit("/", 1)[-1]] = int(folder.name)
+    return found
 
 
 def child(process: Process, name: str) -> int:

@@ -1,8 +1,7 @@
 """Hospitals train together for real: the heart-disease task with four hospitals, and it gives what the simulation gives."""
 
-import csv
-import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,11 @@ import promptward
 from client.transcript import read_transcript
 from shared.card import Task
 from shared.peft_format import load_prompt
-from simulations.heart import USED, heart_study
-from tests.federation.world import SEEDED, World
+from simulations.heart import DATA_TABLE, heart_study, site_tables
+from simulations.loopback import World
 
 ROUNDS = 6
-DATA = '[data]\npath = "rows.csv"\nlabel = "disease"\nlabels = { yes = "disease", no = "healthy" }\nsplit = "part"\n'
+SEEDED = (sys.executable, "-P", "-m", "tests.federation.seeded_join")
 
 
 @pytest.fixture(scope="module")
@@ -27,25 +26,10 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def tables(task: Task) -> dict[str, str]:
-    """Each hospital's own table, as it would lie there."""
-    study = heart_study(task.card.files)
-    found = {}
-    for site in task.card.plan.sites:
-        out = io.StringIO()
-        writer = csv.writer(out)
-        writer.writerow([*USED, "disease", "part"])
-        for row, at in zip(study.rows, study.hospitals, strict=True):
-            if at == site:
-                writer.writerow([*(row[name] for name in USED), row["disease"], row[study.columns.split or ""]])
-        found[site] = out.getvalue()
-    return found
-
-
 @pytest.mark.slow
 def test_four_hospitals_train_what_the_simulation_trains(simulated: Path, tmp_path: Path) -> None:
     task = Task.load(str(simulated / "task.toml"))
-    world = World(tmp_path, task).build(tables(task), DATA)
+    world = World(tmp_path, task).build(site_tables(heart_study(task.card.files), task.card.plan.sites), DATA_TABLE)
     try:
         serve = world.serve()
         sites = [world.join(name, SEEDED) for name in task.card.plan.sites]

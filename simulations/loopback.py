@@ -1,4 +1,4 @@
-"""A federation of real processes on this machine: a coordinator and hospitals, TLS and keys as `promptward keys` makes them."""
+"""A federation of real processes on this machine, for tests, benchmarks and trials, with keys as `promptward keys` makes them."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from client.ledger import Event, read_ledger
 from server.credentials import fill_folder
 from server.roster import admit
 from shared.card import Task
+from shared.errors import RunError
 from shared.keys import key_file_name, make_site_key, write_site_key
 from shared.processes import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PROMPTWARD = (sys.executable, "-P", "-m", "promptward")
-SEEDED = (sys.executable, "-P", "-m", "tests.federation.seeded_join")
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Process:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} did not end in {seconds:.0f} seconds:\n{self.text()}") from None
+            raise RunError(f"{self.name} did not end in {seconds:.0f} seconds:\n{self.text()}") from None
 
 
 @dataclass
@@ -138,7 +138,7 @@ class World:
         while not condition():
             if time.monotonic() > give_up:
                 said = "\n".join(f"---- {p.name}\n{p.text()[-3000:]}" for p in self.started)
-                raise AssertionError(f"not within {seconds:.0f} seconds: {what}\n{said}\n---- flower.log\n{self._flower()}")
+                raise RunError(f"not within {seconds:.0f} seconds: {what}\n{said}\n---- flower.log\n{self._flower()}")
             time.sleep(0.05)
 
     def round(self, number: int) -> Callable[[], bool]:
@@ -160,18 +160,3 @@ class World:
             except subprocess.TimeoutExpired:
                 os.killpg(process.process.pid, signal.SIGKILL)
                 process.process.wait()
-
-
-def children_of(pid: int) -> dict[str, int]:
-    """Return the processes that a command started: the module or program's name -> its process id."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            words = (folder / "cmdline").read_bytes().decode().split("\0")
-        except (OSError, ValueError):
-            continue
-        if parent == pid:
-            name = next((w for w in words if w.startswith("client.") or "flower-" in w or "agent" in w), words[0])
-            found[name.rsplit("/", 1)[-1]] = int(folder.name)
-    return found
