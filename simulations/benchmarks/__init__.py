@@ -1,0 +1,1 @@
+"""Benchmarks: programs that measure, to be run by hand: `python -m simulations.benchmarks.NAME`."""
