@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from client.ledger import read_ledger
 from client.opening import open_hospital
@@ -12,6 +13,7 @@ from shared.card import Task
 from shared.errors import InputError, RefusedError
 from shared.privacy.source import SecureSource
 from shared.prompt import Array
+from shared.scoring import Scorer
 from shared.wire import Request, unpack_reply
 
 
@@ -28,9 +30,10 @@ def site_file(tmp_path: Path, task: Task) -> Path:
     return path
 
 
-def test_a_hospital_opens_answers_and_charges(site_file: Path, task: Task, prompt: Array) -> None:
+def test_a_hospital_opens_answers_and_charges(site_file: Path, task: Task, scorer: Scorer, prompt: Array) -> None:
     hospital = open_hospital(load_site(site_file), task)
     assert isinstance(hospital.source, SecureSource)
+    assert torch.equal(hospital.scorer.centre, scorer.centre)  # from the card's public words, whoever the patients are
     assert hospital.pool.patients == 30  # test patients are never trained on
     reply = hospital.respond(Request(task.digest, "run1", 1, prompt))
     assert unpack_reply(reply, np.dtype(np.int32)).shape == (4, 16)

@@ -12,7 +12,7 @@ from shared.privacy.clip import clipped_sum as exact_sum
 from shared.privacy.float_path import gaussian
 from shared.privacy.mechanism import Mechanism, decode, encode, release, without_privacy
 from shared.privacy.noise import _measurement, discrete_gaussian
-from shared.privacy.source import SecureSource, SimulationSource, Stream
+from shared.privacy.source import SecureSource, SecureStream, SimulationSource, Stream
 
 both_paths = pytest.mark.parametrize("exact", [True, False], ids=["exact", "float"])
 
@@ -146,6 +146,16 @@ def test_no_seed_changes_the_noise_of_a_site(exact: bool) -> None:
         np.random.seed(0)
         found.append(released(torch.zeros(0, 2, 2), Mechanism(0.5, 1.0, 1.0, exact), SecureSource().stream("noise")))
     assert not torch.equal(found[0], found[1])
+
+
+def test_a_hospitals_noise_is_opendps_own() -> None:
+    """No word of a stream is read, and the same stream twice gives other noise: there is no key to steal or to reuse."""
+    secure = SecureSource().stream("noise")
+    found = [discrete_gaussian(100, 50.0, secure) for _ in range(2)]
+    assert not np.array_equal(*found)
+    key = bytes(32)
+    discrete_gaussian(100, 50.0, used := SecureStream(key))
+    assert (used.words(4) == SecureStream(key).words(4)).all()
 
 
 def test_opendp_gives_the_same_guarantee() -> None:
