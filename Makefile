@@ -9,7 +9,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_OFFLINE := 1
 
-.PHONY: install demo test check lock clean
+.PHONY: install demo test check mutations lock clean
 
 install: $(STAMP)
 
@@ -32,6 +32,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+# Puts every bug of tests/mutation into a copy of the tree, and writes docs/mutations.md: which test caught it.
+mutations: install
+	$(BIN)/python -m tests.mutation
 
 # The lock holds exact versions for CPython 3.11 to 3.13. torch's CUDA packages are left out: torch asks for them
 # by itself where its build needs them. tests/test_packaging.py fails when pyproject.toml and the lock drift apart.

@@ -14,6 +14,7 @@ from shared.errors import InputError, RefusedError, RunError
 from shared.privacy.accounting import epsilon
 from shared.privacy.clip import STEPS
 from shared.privacy.mechanism import Update
+from shared.privacy.source import SecureSource, Stream
 from shared.wire import Request, sha256, unpack_reply
 from tests.client.conftest import Open
 
@@ -168,6 +169,22 @@ def test_noise_without_a_ledger_is_impossible(open_hospital: Open) -> None:
 def test_two_runs_of_the_default_source_never_repeat(open_hospital: Open, ask: Ask) -> None:
     hospital = open_hospital()
     assert sent(hospital.respond(ask(run="a"))).tobytes() != sent(hospital.respond(ask(run="b"))).tobytes()
+
+
+def test_runs_rounds_sites_and_steps_have_streams_of_their_own(open_hospital: Open, ask: Ask) -> None:
+    asked: list[tuple[str | int, ...]] = []
+
+    class Recording(SecureSource):
+        def stream(self, *purpose: str | int) -> Stream:
+            asked.append(purpose)
+            return super().stream(*purpose)
+
+    hospital = open_hospital(steps=2, source=Recording())
+    for run, round_ in (("a", 1), ("a", 2), ("b", 1)):
+        hospital.respond(ask(round_, run))
+    replace(hospital, name="South").respond(ask(1, "c"))
+    assert len(asked) == len(set(asked)) == 4 * 2 * 2
+    assert ["South" if purpose[1] == "c" else "North" for purpose in asked] == [purpose[2] for purpose in asked]
 
 
 def test_files_of_the_site_are_for_its_owner_only(open_hospital: Open, ask: Ask, tmp_path: Path) -> None:

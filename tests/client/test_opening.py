@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from client.hospital import Hospital
 from client.ledger import read_ledger
@@ -15,6 +16,7 @@ from shared.card import Task
 from shared.errors import InputError, RefusedError, RunError
 from shared.privacy.source import SecureSource
 from shared.prompt import Array
+from shared.scoring import Scorer
 from shared.wire import Request, unpack_reply
 
 
@@ -31,13 +33,14 @@ def site_file(tmp_path: Path, task: Task) -> Path:
     return path
 
 
-def test_a_hospital_opens_answers_and_charges(site_file: Path, task: Task, prompt: Array) -> None:
+def test_a_hospital_opens_answers_and_charges(site_file: Path, task: Task, scorer: Scorer, prompt: Array) -> None:
     with closing(open_hospital(load_site(site_file), task)) as hospital:
-        answers_and_charges(hospital, task, prompt, site_file.parent / "north.jsonl")
+        answers_and_charges(hospital, task, scorer, prompt, site_file.parent / "north.jsonl")
 
 
-def answers_and_charges(hospital: Hospital, task: Task, prompt: Array, ledger: Path) -> None:
+def answers_and_charges(hospital: Hospital, task: Task, scorer: Scorer, prompt: Array, ledger: Path) -> None:
     assert isinstance(hospital.source, SecureSource)
+    assert torch.equal(hospital.scorer.centre, scorer.centre)  # from the card's public words, whoever the patients are
     assert hospital.pool.patients == 30  # test patients are never trained on
     reply = hospital.respond(Request(task.digest, "run1", 1, prompt))
     assert unpack_reply(reply, np.dtype(np.int32)).shape == (4, 16)

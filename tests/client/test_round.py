@@ -7,10 +7,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from audits.statistics import LEVEL, shared_stream
 from client.records import Cohort
 from client.round import LocalPlan, Pool, answer, patient_gradients, pool
 from shared.card import Task
 from shared.privacy.mechanism import Mechanism, decode
+from shared.privacy.sampling import poisson
 from shared.privacy.source import SimulationSource, Stream, Words
 from shared.prompt import Array
 from shared.scoring import Scorer
@@ -104,8 +106,35 @@ def test_a_patients_gradient_is_the_mean_over_its_records(patients: Pool, scorer
 def test_several_local_steps_release_several_sums(task: Task, scorer: Scorer, prompt: Array, plan: LocalPlan) -> None:
     cohort = make_cohort(task, 6, seed=6)
     _, asked = replay(cohort, scorer, prompt, replace(plan, steps=3))
-    noise = [purpose for purpose in asked if purpose[0] == "noise"]
-    assert len(noise) == len(set(noise)) == 3
+    assert len(asked) == len(set(asked)) == 6  # a stream of its own for every draw and every noise
+    assert sum(purpose[0] == "noise" for purpose in asked) == 3
+
+
+@both_paths
+def test_every_round_and_site_has_its_own_noise(task: Task, scorer: Scorer, prompt: Array, plan: LocalPlan) -> None:
+    nobody = pool(without_last(make_cohort(task, 1, seed=0)), scorer)
+    names = [("run1", site, round_) for site in ("North", "South") for round_ in range(1, 13)]
+    sent = np.stack([answer(nobody, prompt, plan, scorer, SimulationSource(0), *name) for name in names])
+    assert shared_stream(sent.reshape(2, 2, -1)[0]) > LEVEL  # the rounds of one site, six after six
+    assert shared_stream(sent.reshape(2, -1)) > LEVEL  # the two sites
+    assert shared_stream(np.stack([sent[:12], sent[:12]]).reshape(2, -1)) < LEVEL
+
+
+@both_paths
+def test_one_patient_more_changes_nobody_elses_coin(task: Task, scorer: Scorer, prompt: Array, plan: LocalPlan) -> None:
+    """The rate is public: where the new patient is not drawn, the update is the same to the last bit."""
+    half = replace(plan, mechanism=replace(plan.mechanism, sample_rate=0.5))
+    cohort = make_cohort(task, 25, seed=3)
+    more, less = pool(cohort, scorer), pool(without_last(cohort), scorer)
+    came = set()
+    for round_ in range(8):
+        source = SimulationSource(0)
+        sent = [decode(answer(each, prompt, half, scorer, source, round_), half.mechanism) for each in (more, less)]
+        drawn = 24 in poisson(25, 0.5, source.stream("draw", round_, 0))
+        assert np.array_equal(*sent) != drawn
+        assert np.linalg.norm(sent[0] - sent[1]) <= 0.3 * (1 + 1e-5)
+        came.add(drawn)
+    assert came == {True, False}
 
 
 def test_the_answer_is_the_slow_formula(task: Task, scorer: Scorer, prompt: Array) -> None:

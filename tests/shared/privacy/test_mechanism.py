@@ -1,22 +1,20 @@
 """Clipping bounds every patient; the noise has the stated law, and the same test rejects another scale."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
+from audits.statistics import LEVEL, examine_noise, shared_stream
 from shared.privacy.clip import clipped_sum as exact_sum
 from shared.privacy.float_path import float_release, gaussian
 from shared.privacy.mechanism import Mechanism, decode, encode, release, without_privacy
 from shared.privacy.noise import _measurement, discrete_gaussian
-from shared.privacy.source import SecureSource, SimulationSource, Stream
+from shared.privacy.source import SecureSource, SecureStream, SimulationSource, Stream
 
 both_paths = pytest.mark.parametrize("exact", [True, False], ids=["exact", "float"])
 
@@ -108,37 +106,26 @@ def test_a_patient_that_is_not_finite_is_dropped_whole(bad: float, exact: bool) 
     torch.testing.assert_close(bare(gradients, 1.0, exact), bare(gradients[[0, 2]], 1.0, exact))
 
 
-def noise_fits(std: float, found: Tensor) -> bool:
-    return bool(stats.kstest(found.flatten().numpy(), "norm", args=(0, std)).pvalue > 1e-4)
-
-
 @both_paths
 @pytest.mark.parametrize("source", [SecureSource(), SimulationSource(9)], ids=["secure", "seeded"])
 def test_an_empty_draw_releases_noise_of_exactly_the_stated_scale(source: SecureSource | SimulationSource, exact: bool) -> None:
     mechanism = Mechanism(0.5, 2.0, 1.5, exact)
-    found = released(torch.zeros(0, 100, 400), mechanism, source.stream("noise"))
-    assert noise_fits(3.0, found)
+    found = release(torch.zeros(0, 30, 400), mechanism, source.stream("noise")).value
+    stated = 3.0 / mechanism.grid
+    assert examine_noise(found, stated).p_value > LEVEL
     for wrong in (0.9, 1.1):
-        assert not noise_fits(3.0 * wrong, found)
+        assert examine_noise(found, stated * wrong).p_value < LEVEL
 
 
 @pytest.mark.parametrize("source", [SecureSource(), SimulationSource(9)], ids=["secure", "seeded"])
 @pytest.mark.parametrize("scale", [0.7, 2.5])
 def test_discrete_noise_has_the_discrete_gaussians_law(source: SecureSource | SimulationSource, scale: float) -> None:
-    """Chi-squared on the exact probabilities; another scale is convicted, and so is a rounded continuous Gaussian."""
-    x = np.arange(-12, 13)
-    law = np.exp(-(x**2) / (2 * scale**2))
-
-    def fits(found: NDArray[np.int64]) -> bool:
-        seen = np.array([(found == value).sum() for value in x])
-        expected = law / law.sum() * len(found)
-        many = expected > 10
-        return bool(stats.chisquare(seen[many], expected[many] * seen[many].sum() / expected[many].sum()).pvalue > 1e-4)
-
-    assert fits(discrete_gaussian(60_000, scale, source.stream("noise")))
-    assert not fits(discrete_gaussian(60_000, 1.1 * scale, source.stream("noise")))
-    rounded = np.rint(gaussian((60_000,), scale, SimulationSource(3).stream("noise")).numpy()).astype(np.int64)
-    assert not fits(rounded) or scale > 1  # at larger scales the two cannot be told apart, which is the point
+    """On the exact probabilities; another scale is convicted, and so is a rounded continuous Gaussian."""
+    assert examine_noise(discrete_gaussian(30_000, scale, source.stream("noise")), scale).p_value > LEVEL
+    assert examine_noise(discrete_gaussian(30_000, 1.1 * scale, source.stream("noise")), scale).p_value < LEVEL
+    rounded = np.rint(gaussian((30_000,), scale, SimulationSource(3).stream("noise")).numpy()).astype(np.int64)
+    convicted = examine_noise(rounded, scale).law < LEVEL
+    assert convicted or scale > 1  # at larger scales the two cannot be told apart, which is the point
 
 
 def test_what_leaves_are_whole_grid_steps() -> None:
@@ -158,13 +145,19 @@ def test_noise_does_not_depend_on_the_patients(exact: bool) -> None:
     torch.testing.assert_close(moved, clipped_sum(some, 1.0), atol=3e-4, rtol=0)
 
 
-@pytest.mark.parametrize("draw", [lambda s: gaussian((4000,), 1.0, s).numpy(), lambda s: discrete_gaussian(4000, 50.0, s)])
-def test_rounds_and_sites_have_independent_noise(draw: Callable[[Stream], NDArray[np.float64]]) -> None:
-    found = np.stack([draw(SimulationSource(0).stream("noise", site, r)) for site in "AB" for r in (1, 2)])
-    correlation = np.corrcoef(found) - np.eye(4)
-    assert abs(correlation).max() < 5 / np.sqrt(4000)
-    shared = draw(SimulationSource(0).stream("noise", "A", 1))
-    assert abs(np.corrcoef(shared, found[0])[0, 1]) > 5 / np.sqrt(4000)  # the test convicts noise that two sites share
+@both_paths
+def test_rounds_and_sites_have_independent_noise(exact: bool) -> None:
+    """`tests/audits` convicts noise that two of them share; here, every one has its own."""
+    mechanism = Mechanism(0.5, 1.0, 2.0, exact)
+    streams = [SimulationSource(0).stream("noise", site, round_) for site in "AB" for round_ in (1, 2)]
+    found = np.stack([release(torch.zeros(0, 40, 100), mechanism, each).value for each in streams])
+    assert shared_stream(found) > LEVEL
+    assert (
+        shared_stream(
+            np.stack([*found, release(torch.zeros(0, 40, 100), mechanism, SimulationSource(0).stream("noise", "A", 1)).value])
+        )
+        < LEVEL
+    )
 
 
 @both_paths
@@ -175,6 +168,16 @@ def test_no_seed_changes_the_noise_of_a_site(exact: bool) -> None:
         np.random.seed(0)
         found.append(released(torch.zeros(0, 2, 2), Mechanism(0.5, 1.0, 1.0, exact), SecureSource().stream("noise")))
     assert not torch.equal(found[0], found[1])
+
+
+def test_a_hospitals_noise_is_opendps_own() -> None:
+    """No word of a stream is read, and the same stream twice gives other noise: there is no key to steal or to reuse."""
+    secure = SecureSource().stream("noise")
+    found = [discrete_gaussian(100, 50.0, secure) for _ in range(2)]
+    assert not np.array_equal(*found)
+    key = bytes(32)
+    discrete_gaussian(100, 50.0, used := SecureStream(key))
+    assert (used.words(4) == SecureStream(key).words(4)).all()
 
 
 def test_opendp_gives_the_same_guarantee() -> None:
