@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "simulate", "many hospitals on this machine, by default four real ones", _simulate_arguments, _simulate)
     _add(commands, "serve", "coordinate a federation of real hospitals", _serve_arguments, _serve)
     _add(commands, "join", "take part in a federation as a hospital", _join_arguments, _join)
+    _add(commands, "transcript", "what left a hospital, byte by byte", _transcript_arguments, _transcript)
     _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
     _add(commands, "keys", "keys and certificates of a federation", _keys_arguments, _keys)
     return parser
@@ -100,6 +101,20 @@ def _join_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _join(args: argparse.Namespace) -> int:
     from client.join_command import run
+
+    return run(args)
+
+
+def _transcript_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("transcript", type=Path, help="a site's transcript, LEDGER.transcript.jsonl")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--round", type=int, metavar="N", help="show round N field by field")
+    which.add_argument("--last", action="store_true", help="show the last round field by field")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _transcript(args: argparse.Namespace) -> int:
+    from client.transcript_command import run
 
     return run(args)
 

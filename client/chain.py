@@ -35,14 +35,18 @@ def link(head: str, number: int, when: float, body: dict[str, Any]) -> str:
     return hashlib.sha256(f"{head}{text}".encode()).hexdigest()
 
 
-def read_chain(path: Path) -> list[Entry]:
+def read_chain(path: Path, torn: bool = False) -> list[Entry]:
     """Read and verify a chain; a file that is not there is an empty chain.
+
+    With `torn`, a last line without its line end is left out, as `Chain` would cut it off; the file is not touched.
 
     Raises `InputError` naming file and line where a line cannot be read or the chain breaks.
     """
     entries: list[Entry] = []
     head = GENESIS
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    if torn:
+        text = text[: text.rfind("\n") + 1]
     for number, raw in enumerate(text.splitlines(), start=1):
         try:
             entry = Entry(**json.loads(raw))
@@ -54,6 +58,11 @@ def read_chain(path: Path) -> list[Entry]:
         entries.append(entry)
         head = entry.chain
     return entries
+
+
+def is_torn(path: Path) -> bool:
+    """Say whether the last line has no line end: it was being written when the process died, or is being written now."""
+    return path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -35,9 +35,9 @@ class Event:
     adjacency: str = "add-or-remove-one"
 
 
-def read_ledger(path: Path) -> list[Event]:
-    """Read and verify a ledger; raise `InputError` naming file and line where it is broken."""
-    return [_event(entry, path) for entry in read_chain(path)]
+def read_ledger(path: Path, torn: bool = False) -> list[Event]:
+    """Read and verify a ledger; raise `InputError` naming file and line where it is broken. `torn`: see `read_chain`."""
+    return [_event(entry, path) for entry in read_chain(path, torn)]
 
 
 def releases(events: Iterable[Event]) -> list[Release]:
