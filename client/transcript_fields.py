@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr.proto import message_pb2
-from google.protobuf.message import DecodeError
 
 from client.fleet import REQUESTS
 
@@ -90,7 +89,7 @@ def fields_of(call: str, content: bytes) -> list[Field]:
 def _parsed(kind: Any, content: bytes, path: str) -> Iterator[Field]:
     try:
         message = kind.FromString(content)
-    except DecodeError:
+    except Exception:  # protobuf's own error class depends on its backend
         yield Field(f"{path}unknown", len(content), f"{UNKNOWN}: {content.hex()}")
         return
     yield from _message(message, path, len(content))
