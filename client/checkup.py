@@ -60,7 +60,7 @@ class Examined:
     @cached_property
     def events(self) -> Sequence[Event]:
         """What the ledger has charged."""
-        return read_ledger(self.files.ledger, torn=True)
+        return read_ledger(self.files.ledger)
 
     def part(self, name: str) -> Cohort:
         """Return the patients of one part of the table, `train` or `test`."""

@@ -1,21 +1,18 @@
 """The hospital's books: the ledger, what passed the gate, what left the edge, and what may have to be sent again."""
 
 import fcntl
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from client.chain import is_torn, read_chain
 from client.checkup import Examined
-from client.edge import Settings
+from client.ledger import TRAINING
+from client.opening import egress_log
 from client.outbox import Outbox
-from client.site import load_site
 from client.transcript import read_transcript
-from shared.errors import PromptwardError
 from shared.findings import Check, Finding
 from shared.wire import sha256
 
-PATIENCE = 1.0  # seconds; a hospital that takes part holds its ledger for the time of one line
 NEWEST = "put the newest copy of the ledger back from the hospital's backup"
 
 
@@ -41,26 +38,25 @@ def _ledger(it: Examined) -> Iterator[Finding]:
 
 
 def _alone(it: Examined) -> Iterator[Finding]:
+    """See whether somebody has the ledger's lock, without taking it from anybody who starts just now."""
     path = it.files.ledger
-    processes = running_on(path)
-    if _held(path):
-        yield Finding("one process", "wrong", f"{path}: another process holds this file", "find it with: lsof, and end it")
-    elif processes:
-        said = f"{path}: process {processes[0]} takes part with this ledger now"
-        yield Finding("one process", "warning", said, "do not start promptward join a second time")
+    held = [file for file in (path, egress_log(path), it.files.transcript) if held_by_another(file)]
+    if held:
+        said = f"{held[0]}: another promptward process has this file open: this hospital takes part now"
+        yield Finding("one process", "warning", said, "stop it before you start promptward join; a second one would refuse")
     else:
-        yield Finding("one process", "ok", "no other process of this user works with the ledger")
+        yield Finding("one process", "ok", "no other process has the ledger open")
 
 
 def _egress(it: Examined) -> Iterator[Finding]:
-    path = it.files.ledger.with_suffix(".egress.jsonl")
-    left = [str(entry.body.get("sha256")) for entry in read_chain(path, torn=True)]
+    path = egress_log(it.files.ledger)
+    left = [str(entry.body.get("sha256")) for entry in read_chain(path)]
     yield from _paid("egress log", path, left, it)
 
 
 def _transcript(it: Examined) -> Iterator[Finding]:
     path = it.files.transcript
-    lines = read_transcript(path, torn=True)
+    lines = read_transcript(path)
     yield from _paid("transcript", path, [line.payload for line in lines if line.payload], it)
 
 
@@ -80,10 +76,10 @@ def _paid(check: str, path: Path, payloads: Sequence[str], it: Examined) -> Iter
 def _outbox(it: Examined) -> Iterator[Finding]:
     """See that the last payload could be sent again: without it, a coordinator that lost it could not have it a second time."""
     outbox = Outbox(it.files.ledger.with_suffix(".outbox"))
-    if not it.events:
+    last = next((event for event in reversed(it.events) if event.kind == TRAINING), None)
+    if last is None:
         yield Finding("outbox", "ok", f"{outbox.folder}: nothing was released yet")
         return
-    last = it.events[-1]
     kept = outbox.find(last.run, last.round)
     if kept is not None and sha256(kept) == last.payload:
         yield Finding("outbox", "ok", f"{outbox.folder}: the payload of round {last.round} is kept for a resend")
@@ -95,7 +91,7 @@ def _outbox(it: Examined) -> Iterator[Finding]:
 
 
 def _torn(check: str, path: Path) -> Iterator[Finding]:
-    if is_torn(path):
+    if path.exists() and is_torn(path):
         said = f"{path}: the last line is not whole: it was being written when the process died, and nothing that it stood for left"
         yield Finding(check, "warning", said, "nothing to do: promptward join cuts it off")
 
@@ -105,41 +101,14 @@ def _open_to_others(check: str, path: Path) -> Iterator[Finding]:
         yield Finding(check, "warning", f"{path}: others on this machine can open this file", f"run: chmod 600 '{path}'")
 
 
-def running_on(ledger: Path) -> list[int]:
-    """Return the ids of this user's processes that take part with this ledger; none where the system does not show processes."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            theirs = _ledger_of(words)
-        except (OSError, ValueError, KeyError, TypeError, PromptwardError):  # it has ended, or is another user's
-            continue
-        if theirs == ledger:
-            found.append(int(folder.name))
-    return sorted(found)
-
-
-def _ledger_of(words: Sequence[str]) -> Path | None:
-    """Return the ledger that a process of ours was started for, by its command line."""
-    if "client.edge" in words:
-        return Path(Settings.load(Path(words[words.index("client.edge") + 1])).ledger)
-    if "client.agent" in words:
-        return load_site(Path(words[words.index("client.agent") + 1])).ledger.path
-    return None
-
-
-def _held(path: Path) -> bool:
-    """Say whether another process keeps the file locked."""
-    if not path.exists():
+def held_by_another(path: Path) -> bool:
+    """Say whether a process holds the lock of this file; see `client.disk.Lock`."""
+    lock = path.resolve().with_name(path.name + ".lock")
+    if not lock.exists():
         return False
-    give_up = time.monotonic() + PATIENCE
-    while True:
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    return True
-            else:
-                return False
-        time.sleep(PATIENCE / 10)
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from client.checkup import Examined
-from client.ledger import Event, releases
+from client.ledger import TRAINING, Event, releases
 from client.policy import Policy, Proposal, agree
 from shared.errors import PromptwardError
 from shared.findings import Check, Finding
@@ -100,12 +100,13 @@ def _policy(it: Examined) -> Iterator[Finding]:
 def budget_findings(policy: Policy, proposal: Proposal, events: Sequence[Event]) -> Iterator[Finding]:
     """Say whether the rest of the plan, or the whole plan anew when it was done before, fits both budgets."""
     mine = [event for event in events if event.task == proposal.task]
-    left = proposal.rounds - mine[-1].round if mine else proposal.rounds
+    done = next((event.round for event in reversed(mine) if event.kind == TRAINING), 0)
+    left = proposal.rounds - done
     budgets = [("epsilon", policy.epsilon, events)]
     if policy.task_epsilon < policy.epsilon:  # else the whole budget says it all
         budgets.append(("task_epsilon", policy.task_epsilon, mine))
     for key, limit, charged in budgets:
-        spent, one = releases(charged), [_one(proposal)] * proposal.plan.steps
+        spent, one = releases(charged), [proposal.plan.mechanism.spends] * proposal.plan.steps
         now, ahead = epsilon_of(spent, policy.delta, FINE), left or proposal.rounds
         then = epsilon_of(spent + one * ahead, policy.delta, FINE)
         plan = f"{_part_of_plan(proposal, left)} ({ahead} rounds)"
@@ -129,11 +130,6 @@ def _part_of_plan(proposal: Proposal, left: int) -> str:
     if left == 0:
         return "the whole plan once more"
     return "the whole plan" if left == proposal.rounds else "the rest of the plan"
-
-
-def _one(proposal: Proposal) -> Release:
-    mechanism = proposal.plan.mechanism
-    return Release(mechanism.sample_rate, mechanism.noise_multiplier, mechanism.exact)
 
 
 def _records(it: Examined) -> int:

@@ -68,6 +68,11 @@ class Transcript:
             self._chain.append(_body(*self._news) | {"times": self._times})
         self._news, self._times = None, 0
 
+    def close(self) -> None:
+        """Write what was only counted, and let other processes open the file."""
+        self.flush()
+        self._chain.close()
+
     def _count(self, call: str, content: bytes, headers: dict[str, int]) -> None:
         if self._news != (call, content, headers) or self._times >= FLUSH:
             self.flush()
@@ -75,9 +80,9 @@ class Transcript:
         self._times += 1
 
 
-def read_transcript(path: Path, torn: bool = False) -> list[Sent]:
-    """Read and verify a transcript; raise `InputError` naming file and line where the chain breaks. `torn`: see `read_chain`."""
-    return [_line(entry) for entry in read_chain(path, torn)]
+def read_transcript(path: Path) -> list[Sent]:
+    """Read and verify a transcript; raise `InputError` naming file and line where the chain breaks."""
+    return [_line(entry) for entry in read_chain(path)]
 
 
 def _body(call: str, content: bytes, headers: Mapping[str, int]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from client.ledger import read_ledger
+from client.ledger import TRAINING, read_ledger
 from client.transcript import Sent, read_transcript
 from client.transcript_fields import FRAMING, HEADERS, Field
 from client.transcript_rounds import LIMIT, Round, headers_size, rounds_of
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     path: Path = args.transcript
     if not path.is_file():
         raise InputError(f"{path}: there is no such transcript; it lies beside the ledger and ends in {ENDING}.")
-    lines = read_transcript(path, torn=True)
+    lines = read_transcript(path)
     rounds = rounds_of(lines, numbers_beside(path))
     picked = picked_rounds(rounds, args.round, args.last, path)
     found = summary(lines, rounds) | ({"picked": [_described(one) for one in picked]} if picked else {})
@@ -44,16 +44,16 @@ def numbers_beside(transcript: Path) -> dict[str, int]:
     ledger = transcript.with_name(transcript.name.removesuffix(ENDING) + ".jsonl")
     if not transcript.name.endswith(ENDING) or not ledger.is_file():
         return {}
-    return {event.payload: event.round for event in read_ledger(ledger, torn=True)}
+    return {event.payload: event.round for event in read_ledger(ledger) if event.kind == TRAINING}
 
 
 def picked_rounds(rounds: Sequence[Round], number: int | None, last: bool, path: Path) -> list[Round]:
-    """Return the rounds that were asked for: a round that was sent again is there more than once.
+    """Return the rounds that were asked for, one that was sent again more than once; with `last`, the last that was answered.
 
     Raises `InputError` when it is not in the transcript.
     """
     if number is None:
-        return list(rounds[-1:]) if last else []
+        return [one for one in rounds if one.answered][-1:] if last else []
     picked = [one for one in rounds if one.number == number]
     if not picked:
         known = sorted({one.number for one in rounds if one.number is not None})

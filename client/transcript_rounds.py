@@ -32,6 +32,11 @@ class Round:
         return next((line.payload for line in self.lines if line.payload), None)
 
     @property
+    def answered(self) -> bool:
+        """Whether a reply left, and not only what fetches a request."""
+        return any(line.call in PUSHES for line in self.lines)
+
+    @property
     def size(self) -> int:
         """All bytes of its calls, without headers."""
         return sum(len(line.content) for line in self.lines)

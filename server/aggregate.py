@@ -68,7 +68,7 @@ def init(prompt: Array) -> ServerState:
 
 
 def apply(state: ServerState, updates: Sequence[Double], rule: Rule) -> ServerState:
-    """Return the state after one more round, whose sites sent these sums of gradients.
+    """Return the state after one more round, whose sites sent these sums of gradients, or whose robust aggregate is this one.
 
     The denominator does not change when a site is missing: it is a constant, and who is there is not the prompt's business.
     """

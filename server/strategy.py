@@ -10,6 +10,7 @@ from flwr.serverapp.strategy import Strategy
 
 from server.aggregate import Rule, ServerState, apply
 from server.checks import norm_bound, read_update
+from server.robust import combine, require_sense
 from shared.card import Task
 from shared.errors import QuorumError
 from shared.flower import deflated_size
@@ -29,6 +30,7 @@ class RoundSeen:
         left_out: the sites that do not count, each with the reason.
         reply_bytes: size of each reply as Flower sends it.
         received: SHA-256 of the payload that came last from each site, in this or an earlier round.
+        kept: share of each site's numbers that a robust aggregation used, see `robust.Combined`; empty for the sum.
     """
 
     state: ServerState
@@ -37,6 +39,7 @@ class RoundSeen:
     left_out: Mapping[str, str]
     reply_bytes: Mapping[str, int]
     received: Mapping[str, str]
+    kept: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class RosterStrategy(Strategy):
         observe: Callable[[RoundSeen], None],
     ) -> None:
         """Keep the parts; nothing is sent yet."""
+        require_sense(run.task.card, run.mechanism)
         self.run, self.roster, self.rule, self._observe = run, dict(roster), rule, observe
         self.state, self._received = start.state, dict(start.received)
         self._names = {node: name for name, node in roster.items()}
@@ -109,10 +113,11 @@ class RosterStrategy(Strategy):
         left_out |= {name: "it did not reply" for name in self.roster if name not in updates | left_out}
         self._require_quorum(updates, left_out)
         ordered = {name: updates[name] for name in self.roster if name in updates}  # one order, whoever is faster
-        sums = [decode(update, self.run.mechanism) for update in ordered.values()]
-        self.state = apply(self.state, sums, self.rule)
+        sums = {name: decode(update, self.run.mechanism) for name, update in ordered.items()}
+        combined = combine(sums, self.run.task.card.plan)
+        self.state = apply(self.state, combined.updates, self.rule)
         self._received |= {name: sha256(update) for name, update in ordered.items()}
-        self._observe(RoundSeen(self.state, broadcast, ordered, left_out, sizes, dict(self._received)))
+        self._observe(RoundSeen(self.state, broadcast, ordered, left_out, sizes, dict(self._received), combined.kept))
         return ArrayRecord(), None
 
     def _require_quorum(self, updates: Mapping[str, Update], left_out: Mapping[str, str]) -> None:

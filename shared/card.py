@@ -16,6 +16,8 @@ SiteName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+Aggregation = Literal["sum", "trimmed-mean", "median", "krum"]
+NEED_TOLERATE = ("trimmed-mean", "krum")
 
 
 class Label(Table):
@@ -53,8 +55,8 @@ class PrivacyTable(Table):
     adjacency: Literal["add-or-remove-one"] = "add-or-remove-one"
     delta: Annotated[float, Field(gt=0, lt=1e-2)]
     sample_rate: Rate
-    clip_norm: Positive
-    noise_multiplier: Positive | None = None  # give this, or epsilon and it is calibrated
+    clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)]
+    noise_multiplier: Annotated[float, Field(gt=0, le=10_000)] | None = None  # give this, or epsilon and it is calibrated
     epsilon: Positive | None = None
     max_records: Annotated[int, Field(ge=1, le=1000)] = 1  # k_max: records of one patient that a step may look at
 
@@ -78,6 +80,8 @@ class PlanTable(Table):
     average_last: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of late rounds whose prompts are averaged
     sites: tuple[SiteName, ...]
     quorum: Annotated[int, Field(ge=1)] | None = None  # sites that must contribute to a round; default: all
+    aggregation: Aggregation = "sum"  # how the sites' updates become one; docs/robustness.md
+    tolerate: Annotated[int, Field(ge=0)] | None = None  # f, lying sites that trimmed-mean and krum withstand
 
     @field_validator("sites")
     @classmethod
@@ -94,6 +98,44 @@ class PlanTable(Table):
         if self.quorum is not None and self.quorum > len(self.sites):
             raise ValueError(f"quorum {self.quorum} is more than the {len(self.sites)} sites of the roster; lower it")
         return self
+
+    @model_validator(mode="after")
+    def _tolerate_belongs(self) -> "PlanTable":
+        if self.aggregation not in NEED_TOLERATE:
+            if self.tolerate is not None:
+                raise ValueError(f"tolerate says nothing to '{self.aggregation}'; remove it, or choose 'trimmed-mean'")
+        elif not self.tolerate:  # none named, or none at all: that would be the mean
+            raise ValueError(f"'{self.aggregation}' needs tolerate, the lying sites to withstand; give 1 or more, or choose 'sum'")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_sites(self) -> "PlanTable":
+        who = f"'{self.aggregation}'" + (f" with tolerate {self.tolerate}" if self.tolerate else "")
+        if len(self.sites) < self.fewest:
+            raise ValueError(f"{who} needs {self.fewest} sites and the roster has {len(self.sites)}; choose 'sum' or add sites")
+        if self.least < self.fewest:
+            raise ValueError(f"{who} needs {self.fewest} sites in every round and the quorum is {self.least}; raise quorum")
+        return self
+
+    @property
+    def least(self) -> int:
+        """The number of sites that must contribute to a round."""
+        return self.quorum or len(self.sites)
+
+    @property
+    def fewest(self) -> int:
+        """The fewest contributions that the aggregation is defined for.
+
+        2f + 1 for the trimmed mean (Yin et al. 2018, definition 2), 2f + 3 for Krum (Blanchard et al. 2017, proposition 1);
+        3 for the median, which with fewer is the mean.
+        """
+        f = self.tolerate or 0
+        return {"sum": 1, "trimmed-mean": 2 * f + 1, "median": 3, "krum": 2 * f + 3}[self.aggregation]
+
+    @property
+    def tolerates(self) -> int:
+        """The lying sites that every round's aggregation withstands: of the median, fewer than half of the quorum."""
+        return (self.least - 1) // 2 if self.aggregation == "median" else self.tolerate or 0
 
 
 class TemplateTable(Table):
@@ -150,7 +192,7 @@ class TaskCard(Table):
     @property
     def quorum(self) -> int:
         """The number of sites that must contribute to a round."""
-        return self.plan.quorum or len(self.plan.sites)
+        return self.plan.least
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="repetitions; means and spreads are reported (default: 1)")
     parser.add_argument("--epsilon", type=float, help="calibrate the noise to this epsilon instead of the card's")
     parser.add_argument("--rounds", type=int, help="rounds instead of the card's")
+    parser.add_argument("--aggregation", help="sum, trimmed-mean, median or krum instead of the card's (docs/robustness.md)")
+    parser.add_argument("--tolerate", type=int, help="lying sites that trimmed-mean and krum withstand")
     parser.add_argument("--split", type=int, default=43, help="seed of the train/test split (default: 43, FLamby's)")
     parser.add_argument("--data", help="a study file (TOML) with your own table, instead of the demonstration's")
     parser.add_argument("--no-privacy", action="store_true", help="add no noise: for comparison only, shouted everywhere")

@@ -16,7 +16,7 @@ from server.strategy import RoundSeen
 from shared.card import Task
 from shared.errors import InputError, RunError
 from shared.peft_format import save_prompt
-from shared.privacy.accounting import Release, epsilon_of
+from shared.privacy.accounting import epsilon_of
 from simulations.evaluate import score
 from simulations.federation import Federation, Stopwatch, prepare, run_seed
 from simulations.options import FILE, Changes, Options, varied
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, started: float) -> int:
 
 
 def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
-    changes = Changes(args.sites, args.epsilon, args.rounds)
+    changes = Changes(args.sites, args.epsilon, args.rounds, args.aggregation, args.tolerate)
     task = Task.load(args.task)
     as_it_is = args.sites in (None, len(task.card.plan.sites)) or args.data is not None
     partition = args.partition or ("natural" if as_it_is else "iid")
@@ -154,13 +154,13 @@ class Curve:
             "epsilon_max": self._epsilon(seen.state.round) if scored and federation.private else None,
             "sites": len(seen.updates),
             "left_out": dict(seen.left_out),
+            "kept": dict(seen.kept),
             "reply_bytes": max(seen.reply_bytes.values()),
         }
 
     def _epsilon(self, rounds: int) -> float:
         """Return what a site has spent that took part in every round so far."""
-        mechanism, card = self._federation.mechanism, self._federation.task.card
-        one = Release(mechanism.sample_rate, mechanism.noise_multiplier, mechanism.exact)
+        one, card = self._federation.mechanism.spends, self._federation.task.card
         return epsilon_of([one] * (rounds * card.plan.local_steps), card.privacy.delta)
 
 

@@ -19,11 +19,12 @@ from client.round import Pool, answer, pool
 from server.aggregate import init
 from server.app import server_app
 from server.checkpoint import RunFolder
+from server.robust import require_sense
 from server.strategy import RoundSeen, Run, Start
 from shared.card import Task
 from shared.flower import context, log_quietly
 from shared.privacy.accounting import Spent
-from shared.privacy.mechanism import Mechanism, without_privacy
+from shared.privacy.mechanism import Mechanism, Update, without_privacy
 from shared.privacy.planned import epsilon_of_plan, mechanism_of
 from shared.privacy.source import SimulationSource
 from shared.prompt import Array
@@ -67,10 +68,10 @@ class Stopwatch:
 
     seconds: float = field(default=0.0)
 
-    def timed(self, work: Callable[..., Array]) -> Callable[..., Array]:
+    def timed(self, work: Callable[..., Update]) -> Callable[..., Update]:
         """Return `work`, timed."""
 
-        def wrapper(*args: object) -> Array:
+        def wrapper(*args: object) -> Update:
             start = time.perf_counter()
             result = work(*args)
             self.seconds += time.perf_counter() - start
@@ -80,8 +81,9 @@ class Stopwatch:
 
 
 def prepare(task: Task, sites: Mapping[str, SitePatients], private: bool) -> Federation:
-    """Load the backbone and compute every site's hidden states; raise `InputError` for a backbone or plan that cannot be had."""
+    """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be."""
     mechanism = mechanism_of(task.card) if private else without_privacy(task.card.privacy.sample_rate)
+    require_sense(task.card, mechanism)
     budget = epsilon_of_plan(task.card) if private else 0.0
     scorer, initial = build(task.card)
     pools = {name: pool(patients.train, scorer) for name, patients in sites.items()}
@@ -90,7 +92,12 @@ def prepare(task: Task, sites: Mapping[str, SitePatients], private: bool) -> Fed
 
 
 def run_seed(
-    federation: Federation, seed: int, out: Path, watch: Stopwatch, observe: Callable[[RoundSeen], None]
+    federation: Federation,
+    seed: int,
+    out: Path,
+    watch: Stopwatch,
+    observe: Callable[[RoundSeen], None],
+    step: Callable[..., Update] = answer,
 ) -> tuple[Array, dict[str, Spent]]:
     """Run, or go on with, one seed; return the published prompt and what each site's ledger says was spent.
 
@@ -100,10 +107,11 @@ def run_seed(
         out: the run directory; the seed's files are in `checkpoints/`, `transcript/` and `ledgers/` under it.
         watch: adds up the time of the sites' work.
         observe: called after every round, before its checkpoint is written.
+        step: the sites' private step; another one than `answer` makes sites that lie.
     """
     run = Run(federation.task, f"seed{seed}", federation.mechanism)
     folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
-    hospitals = [_hospital(federation, name, seed, out / "ledgers" / run.name, watch) for name in federation.pools]
+    hospitals = [_hospital(federation, name, seed, out / "ledgers" / run.name, watch.timed(step)) for name in federation.pools]
     by_node = dict(enumerate(hospitals, start=1))
 
     def hospital_of(where: Context) -> Hospital:
@@ -123,7 +131,7 @@ def run_seed(
     return (final.state.published if final else federation.initial), spent
 
 
-def _hospital(federation: Federation, name: str, seed: int, folder: Path, watch: Stopwatch) -> Hospital:
+def _hospital(federation: Federation, name: str, seed: int, folder: Path, step: Callable[..., Update]) -> Hospital:
     card = federation.task.card
     proposal = proposal_of(federation.task, federation.mechanism)
     policy = Policy(
@@ -148,5 +156,5 @@ def _hospital(federation: Federation, name: str, seed: int, folder: Path, watch:
         ledger=Ledger(Chain(home / "ledger.jsonl", durable=False)) if federation.private else None,
         gate=Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / "egress.jsonl", durable=False)),
         outbox=Outbox(home / "outbox", durable=False),
-        step=watch.timed(answer),
+        step=step,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tomli_w
 
-from shared.card import Task
+from shared.card import NEED_TOLERATE, Task
 from shared.errors import InputError
 from simulations.heart import FLAMBY_SEED, heart_study
 from simulations.partition import Scheme
@@ -75,6 +75,8 @@ class Changes:
     sites: int | None = None
     epsilon: float | None = None
     rounds: int | None = None
+    aggregation: str | None = None
+    tolerate: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no card could hold."""
@@ -84,6 +86,8 @@ class Changes:
             raise InputError(f"--epsilon {self.epsilon:g}: give a number above 0 and at most 1000.")
         if self.rounds is not None and not 1 <= self.rounds <= 100_000:
             raise InputError(f"--rounds {self.rounds}: the number of rounds is between 1 and 100000.")
+        if self.aggregation in NEED_TOLERATE and self.tolerate is None:
+            raise InputError(f"--aggregation {self.aggregation}: add --tolerate, the number of lying sites to withstand.")
 
 
 def varied(task: Task, changes: Changes, options: Options, study: Study) -> Task:
@@ -101,6 +105,11 @@ def varied(task: Task, changes: Changes, options: Options, study: Study) -> Task
         raw["privacy"]["epsilon"] = changes.epsilon
     if changes.rounds is not None:
         raw["plan"]["rounds"] = changes.rounds
+    if changes.aggregation is not None:
+        raw["plan"].pop("tolerate", None)  # the card's own belongs to the card's own rule
+        raw["plan"]["aggregation"] = changes.aggregation
+    if changes.tolerate is not None:
+        raw["plan"]["tolerate"] = changes.tolerate
     return task if raw == before else Task.parse(tomli_w.dumps(raw), "the changed task card")
 
 

@@ -8,7 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from simulations.charts import byte_bars, epsilon_bars, learning_curve, site_bars
-from simulations.table import number, spread
+from simulations.table import aggregation, number, spread
 
 HERE = Path(__file__).parent
 MOST_ROWS = 60  # sites in the table; the rest is in result.json
@@ -29,7 +29,7 @@ def write_report(result: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "spread": spread}
+    environment.filters |= {"number": number, "spread": spread, "aggregation": aggregation}
     page = environment.get_template("report.html.j2").render(
         r=result, charts=_charts(result, lines), sites=result["sites"][:MOST_ROWS], statement=privacy_statement(result)
     )

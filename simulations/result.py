@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from server.robust import in_words
 from shared.privacy.accounting import Release, Spent, attacker
 from shared.privacy.planned import releases_of
 from shared.prompt import Array
@@ -59,6 +60,7 @@ def assemble(federation: Federation, options: Options, outcomes: Sequence[SeedOu
         "split": options.split,
         "seeds": [outcome.seed for outcome in outcomes],
         "rounds": card.plan.rounds,
+        "aggregation": _aggregation(federation, outcomes),
         "privacy": federation.private,
         "noise_source": "seeded for simulation" if federation.private else "none",
         "labels": [label.name for label in card.labels],
@@ -96,7 +98,7 @@ def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) ->
         nothing = dict.fromkeys(("epsilon", "epsilon_rigorous", "delta", "accountant", "cross_checks", "mu", "attacker_accuracy"))
         return common | nothing | {"releases": releases_of(card)}
     most = max((outcome.spent[name] for outcome in outcomes), key=lambda spent: spent.epsilon)
-    mu, accuracy = _attacker(mechanism.sample_rate, mechanism.noise_multiplier, most.releases, most.delta)
+    mu, accuracy = _attacker(mechanism.spends, most.releases, most.delta)
     return common | {
         "epsilon": most.epsilon,
         "epsilon_rigorous": most.rigorous if mechanism.exact else None,
@@ -109,9 +111,21 @@ def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) ->
     }
 
 
+def _aggregation(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
+    """Return the rule, and for each site the mean share of its numbers that the rule used; null for the sum, which uses all."""
+    card = federation.task.card
+    shares = {name: _mean([line["kept"].get(name) for outcome in outcomes for line in outcome.lines]) for name in federation.pools}
+    return {
+        "rule": card.plan.aggregation,
+        "tolerates": card.plan.tolerates,
+        "in_words": in_words(card, federation.private),
+        "kept": None if card.plan.aggregation == "sum" else shares,
+    }
+
+
 @functools.cache
-def _attacker(rate: float, sigma: float, releases: int, delta: float) -> tuple[float, float]:
-    return attacker([Release(rate, sigma)] * releases, delta)
+def _attacker(one: Release, releases: int, delta: float) -> tuple[float, float]:
+    return attacker([one] * releases, delta)
 
 
 def _metrics(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
@@ -230,6 +244,8 @@ def _warnings(federation: Federation, outcomes: Sequence[SeedOutcome], per_site:
         elif n < FEW:
             rarest = int(np.bincount(test.labels).min())
             found.append(f"{name} has {n} test patients, {rarest} in its rarer class: its own scores say little.")
+    if federation.task.card.plan.aggregation != "sum":
+        found.append(in_words(federation.task.card, federation.private))
     left = {name for outcome in outcomes for line in outcome.lines for name in line["left_out"]}
     found += [f"{name} did not contribute to every round." for name in federation.pools if name in left]
     below = [n for n, s in per_site.items() if s["accuracy"] is not None and s["accuracy"] < s["majority_accuracy"]]

@@ -59,6 +59,7 @@ def _summary(result: dict[str, Any]) -> Table:
     )
     table.add_row("pooled accuracy", spread(metrics["pooled_accuracy"]), number(metrics["majority_baseline_pooled"]))
     table.add_row("pooled AUC", spread(metrics["pooled_auc"]), "")
+    table.add_row("aggregation", aggregation(result["aggregation"]), "")
     size = result["bytes"]
     table.add_row("bytes per site and round", f"{size['up_per_site_round']:,}", f"{size['full_finetuning_per_site_round']:,}")
     for reference in result["references"]:
@@ -69,6 +70,15 @@ def _summary(result: dict[str, Any]) -> Table:
         ]
         table.add_row(Text(reference["name"], style="dim"), Text(", ".join(filter(None, told)), style="dim"), "")
     return table
+
+
+def aggregation(told: dict[str, Any]) -> str:
+    """Return the rule in one line.
+
+    >>> aggregation({"rule": "median", "tolerates": 1})
+    'median (withstands lying sites: 1)'
+    """
+    return f"{told['rule']} (withstands lying sites: {told['tolerates']})" if told["tolerates"] else str(told["rule"])
 
 
 def number(value: float | None) -> str:

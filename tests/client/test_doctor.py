@@ -84,12 +84,12 @@ def without(name: str) -> Callable[[World], object]:
     return lambda world: (home(world) / name).unlink()
 
 
-def charge(world: World, round_: int = 1) -> Ledger:
+def charge(world: World, round_: int = 1) -> None:
     """Charge a round for `UPDATE`, as a run before would have left it."""
     ledger = Ledger(Chain(home(world) / "ledger.jsonl"))
     ledger.charge(Event(world.task.digest, "run1", round_, "", sha256(UPDATE), 1, 0.5, 3.0, 1.0, 0.001, 2))
+    ledger.close()
     Outbox(home(world) / "ledger.outbox").keep("run1", round_, UPDATE)
-    return ledger
 
 
 def changed_ledger(world: World) -> None:
@@ -106,18 +106,24 @@ def torn_ledger(world: World) -> None:
 
 def unpaid_egress(world: World) -> None:
     charge(world)
-    Chain(home(world) / "ledger.egress.jsonl").append({"sha256": "f" * 64})
+    chain = Chain(home(world) / "ledger.egress.jsonl")
+    chain.append({"sha256": "f" * 64})
+    chain.close()
 
 
 def unpaid_transcript(world: World) -> None:
     charge(world)
-    Transcript(Chain(home(world) / "ledger.transcript.jsonl")).sent("PushObject", b"", {}, "f" * 64)
+    transcript = Transcript(Chain(home(world) / "ledger.transcript.jsonl"))
+    transcript.sent("PushObject", b"", {}, "f" * 64)
+    transcript.close()
 
 
 def changed_transcript(world: World) -> None:
     charge(world)
     path = home(world) / "ledger.transcript.jsonl"
-    Transcript(Chain(path)).refused("PushObject", "no")
+    transcript = Transcript(Chain(path))
+    transcript.refused("PushObject", "no")
+    transcript.close()
     path.write_text(path.read_text().replace("no", "yes"))
 
 

@@ -1,6 +1,5 @@
 """`promptward doctor site` on the machine itself: other processes, memory, disk, the temporary folder."""
 
-import fcntl
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from client import checkup_books
 from shared import room
 from tests.client.test_doctor import charge, home, look, world
 from tests.federation.world import World
@@ -17,30 +15,22 @@ from tests.federation.world import World
 __all__ = ["world"]  # a fixture
 
 
-def test_a_ledger_that_is_held(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkup_books, "PATIENCE", 0.05)
-    charge(world)
-    with (home(world) / "ledger.jsonl").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert any("another process holds this file" in finding.said for finding in look(world))
-
-
 def test_a_hospital_that_takes_part_already(world: World) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        "import time; print(flush=True); time.sleep(60)",
-        "client.agent",
-        str(home(world) / "site.toml"),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    """A process that has the ledger open, as the agent has it."""
+    charge(world)
+    opens = f"chain = Chain(Path({str(home(world) / 'ledger.jsonl')!r}))"
+    code = f"from pathlib import Path; from client.chain import Chain; {opens}; print(1, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         try:
-            found = [finding for finding in look(world) if finding.check == "one process"]
+            found = {finding.check: finding for finding in look(world)}
         finally:
             process.kill()
-    assert f"process {process.pid} takes part with this ledger now" in found[0].said
+    assert found["one process"].state == "warning"
+    assert "another promptward process has this file open" in found["one process"].said
+    assert found["ledger"].state == "ok"
+    assert {finding.check: finding for finding in look(world)}["one process"].state == "ok"
 
 
 def test_memory_and_disk(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

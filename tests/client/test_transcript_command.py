@@ -48,7 +48,9 @@ def with_ledger(transcript: Path, task: str = "a" * 64) -> None:
     """Put the ledger that paid for the update beside the transcript."""
     event = {"task": task, "run": "run1", "round": 7, "asked": "", "payload": sha256(UPDATE), "releases": 1, "sample_rate": 0.5}
     more = {"noise_multiplier": 3.0, "clip_norm": 1.0, "grid": 0.001, "max_records": 1}
-    Chain(transcript.with_name("ledger.jsonl")).append(event | more)
+    chain = Chain(transcript.with_name("ledger.jsonl"))
+    chain.append(event | more)
+    chain.close()
 
 
 def test_the_fields_of_every_call_add_up_to_its_bytes(transcript: Path) -> None:
@@ -73,7 +75,7 @@ def test_what_was_delivered_and_what_was_refused_is_told(said: Callable[..., dic
     found = said()
     assert found["delivered"] == [sha256(UPDATE)]
     assert [item["reason"] for item in found["refused"]] == ["the ledger has not paid for the reply's array"]
-    assert [one["delivered"] for one in found["rounds"]] == [True, False]
+    assert [one["delivered"] for one in found["rounds"]] == [True, False, False]  # the third was fetched, and its reply refused
     assert found["rounds"][1]["payload"] is None
     assert found["bytes"] == sum(counted["bytes"] for counted in found["calls"].values())
 

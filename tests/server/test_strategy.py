@@ -1,6 +1,7 @@
 """Rounds through Flower with lying, silent and broken sites, a quorum, checkpoints and resume."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,54 @@ def test_the_transcript_holds_what_was_sent(task: Task, prompt: Array, tmp_path:
         assert sorted(sent) == ["broadcast", "update/North", "update/South"]
         assert (sent["broadcast"] == prompt).all()
         assert (sent["update/South"] == 9002).all()
+
+
+FIVE = ("A", "B", "C", "D", "E")
+
+
+@pytest.mark.parametrize(("rule", "tolerate", "noised"), [("median", None, True), ("trimmed-mean", 1, True), ("krum", 1, False)])
+def test_a_robust_rule_is_used_and_resumed(
+    task: Task, prompt: Array, tmp_path: Path, rule: str, tolerate: int | None, noised: bool
+) -> None:
+    task = with_plan(task, aggregation=rule, tolerate=tolerate, sites=FIVE)
+    mechanism = NOISED if noised else without_privacy(0.5)
+    run, roster = Run(task, "run1", mechanism), {name: node for node, name in enumerate(FIVE, start=1)}
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, _context: Context) -> Message:
+        request, node = unpack_request(message.content), message.metadata.dst_node_id
+        value = 200_000 if node == 5 else 9000 * request.round + node
+        return Message(pack_reply(np.full(request.prompt.shape, value).astype(mechanism.dtype)), reply_to=message)
+
+    def played(start: Start, folder: RunFolder, until: int) -> list[RoundSeen]:
+        seen: list[RoundSeen] = []
+
+        def observe(each: RoundSeen) -> None:
+            if each.state.round > until:
+                raise Killed
+            seen.append(each)
+            folder.save(run, each)
+
+        log_quietly()
+        with suppress(Killed):
+            server_app(run, roster, start, observe)(InProcessGrid(app, roster.values()), context(RUN_ID, 0))
+        return seen
+
+    whole, cut = RunFolder(tmp_path / "a", tmp_path / "b"), RunFolder(tmp_path / "c", tmp_path / "d")
+    seen = played(Start(init(prompt)), whole, 99)
+    assert all(list(each.updates) == list(FIVE) and not each.left_out for each in seen)  # it is heard, and set aside
+    assert all(each.kept["E"] == 0 for each in seen)
+    played(Start(init(prompt)), cut, 3)
+    saved = cut.latest(run)
+    assert saved
+    played(saved, cut, 99)
+    one, other = whole.latest(run), cut.latest(run)
+    assert one
+    assert other
+    assert one.state.published.tobytes() == other.state.published.tobytes()
+
+
+def test_a_strategy_is_not_made_for_krum_with_noise(task: Task, prompt: Array) -> None:
+    with pytest.raises(InputError, match="choose 'trimmed-mean' or 'median'"):
+        play(with_plan(task, aggregation="krum", tolerate=1, sites=FIVE), Start(init(prompt)), honest, lambda _: None)

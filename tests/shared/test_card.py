@@ -35,6 +35,15 @@ def test_digest_is_what_sha256sum_prints(task: Task, tmp_path: Path) -> None:
         ('"North", "South"', "", "the roster is empty; name at least one site."),
         ('"North"', '"../North"', "key 'plan.sites.0'"),
         ("rounds = 6", "rounds = 6\nquorum = 3", "quorum 3 is more than the 2 sites of the roster; lower it."),
+        ("rounds = 6", 'rounds = 6\naggregation = "mean"', "key 'plan.aggregation': Input should be 'sum', 'trimmed-mean'"),
+        ("rounds = 6", "rounds = 6\ntolerate = 1", "tolerate says nothing to 'sum'; remove it, or choose 'trimmed-mean'."),
+        ("rounds = 6", 'rounds = 6\naggregation = "krum"', "'krum' needs tolerate, the lying sites to withstand; give 1 or more"),
+        ("rounds = 6", 'rounds = 6\naggregation = "trimmed-mean"\ntolerate = 0', "give 1 or more, or choose 'sum'."),
+        (
+            "rounds = 6",
+            'rounds = 6\naggregation = "median"',
+            "'median' needs 3 sites and the roster has 2; choose 'sum' or add sites.",
+        ),
         ("noise_multiplier = 3.0", "", "needs exactly one of noise_multiplier and epsilon; give one."),
         ("noise_multiplier = 3.0", "noise_multiplier = 0.0", "key 'privacy.noise_multiplier'"),
         ("noise_multiplier = 3.0", "noise_multiplier = inf", "key 'privacy.noise_multiplier'"),
@@ -59,3 +68,31 @@ def test_a_wrong_card_gets_one_sentence(backbone_folder: Path, old: str, new: st
 def test_an_unknown_name_lists_the_shipped_cards() -> None:
     with pytest.raises(InputError, match="shipped cards: heart-disease"):
         Task.load("hart-disease")
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "tolerate", "sites", "quorum", "said"),
+    [
+        ("trimmed-mean", 2, 4, None, "'trimmed-mean' with tolerate 2 needs 5 sites and the roster has 4"),
+        ("trimmed-mean", 2, 5, None, None),
+        ("trimmed-mean", 2, 6, 4, "needs 5 sites in every round and the quorum is 4; raise quorum."),
+        ("krum", 1, 4, None, "'krum' with tolerate 1 needs 5 sites and the roster has 4"),
+        ("krum", 1, 5, None, None),
+        ("krum", 2, 8, 6, "needs 7 sites in every round and the quorum is 6"),
+        ("median", None, 3, None, None),
+        ("median", None, 5, 2, "'median' needs 3 sites in every round and the quorum is 2; raise quorum."),
+    ],
+)
+def test_a_robust_rule_needs_enough_sites_in_every_round(
+    backbone_folder: Path, aggregation: str, tolerate: int | None, sites: int, quorum: int | None, said: str | None
+) -> None:
+    roster = ", ".join(f'"S{n}"' for n in range(sites))
+    plan = f'sites = [{roster}]\naggregation = "{aggregation}"'
+    plan += f"\ntolerate = {tolerate}" if tolerate else ""
+    plan += f"\nquorum = {quorum}" if quorum else ""
+    text = card_text(backbone_folder).replace('sites = ["North", "South"]', plan)
+    if said is None:
+        assert parsed(text).card.plan.tolerates == (tolerate or (sites - 1) // 2)
+    else:
+        with pytest.raises(InputError, match=f"^card.toml: key 'plan': .*{said}"):
+            parsed(text)

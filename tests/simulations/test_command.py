@@ -15,6 +15,8 @@ from shared.privacy.accounting import spent
 from simulations.command import Curve
 from tests.conftest import card_text
 
+FIVE = ("--sites", "5", "--partition", "iid")
+
 
 @pytest.fixture
 def home(tmp_path: Path, backbone_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -133,6 +135,31 @@ def test_epsilon_is_calibrated_into_the_card(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "tolerates"),
+    [(["median"], 2), (["trimmed-mean", "--tolerate", "1"], 1), (["krum", "--tolerate", "1", "--no-privacy"], 1)],
+)
+def test_a_robust_rule_is_a_card_of_its_own_and_is_told_everywhere(
+    home: Path, capsys: pytest.CaptureFixture[str], more: list[str], tolerates: int
+) -> None:
+    assert simulate(*FIVE, "--aggregation", *more) == 0
+    told = result_of(home / "run")["aggregation"]
+    assert tomllib.loads((home / "run/task.toml").read_text())["plan"]["aggregation"] == told["rule"] == more[0]
+    assert told["tolerates"] == tolerates
+    used = {"median": 1, "trimmed-mean": 3, "krum": 1}[more[0]]  # of five values for each number
+    assert sum(told["kept"].values()) == pytest.approx(used)
+    assert all(sum(line["kept"].values()) == pytest.approx(used) for line in lines_of(home / "run"))
+    assert f"{more[0]} (withstands lying sites: {tolerates})" in (home / "run/report.html").read_text()
+    assert "unusual hospital has less say" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_sum_says_that_it_is_the_sum(home: Path) -> None:
+    assert simulate() == 0
+    told = result_of(home / "run")["aggregation"]
+    assert (told["rule"], told["tolerates"], told["kept"]) == ("sum", 0, None)
+    assert "Aggregation: sum. " in (home / "run/report.html").read_text()
+
+
+@pytest.mark.parametrize(
     ("more", "said"),
     [
         (["--sites", "0"], "--sites 0: the number of sites is between 1 and"),
@@ -148,6 +175,11 @@ def test_epsilon_is_calibrated_into_the_card(home: Path) -> None:
         ),
         (["--epsilon", "nan"], "--epsilon nan: give a number above 0"),
         (["--no-privacy", "--epsilon", "3"], "contradict each other"),
+        (["--aggregation", "median"], "'median' needs 3 sites and the roster has 2; choose 'sum' or add sites."),
+        (["--aggregation", "krum"], "--aggregation krum: add --tolerate, the number of lying sites to withstand."),
+        (["--aggregation", "mean"], "key 'plan.aggregation': Input should be 'sum', 'trimmed-mean', 'median' or 'krum'."),
+        (["--tolerate", "1"], "tolerate says nothing to 'sum'"),
+        (["--aggregation", "krum", "--tolerate", "1", *FIVE], "'krum' prefers a site that adds no noise and lies"),
         (["--partition", "dirichlet:no"], "--partition 'dirichlet:no' is not known"),
         (["--data", "absent.toml"], "absent.toml: there is no such file; check the path."),
         (["--split", "-1"], "--split -1: the seed of the split"),

@@ -1,0 +1,1 @@
+"""Measurements that the documents cite; each module is a program: `python -m simulations.benchmarks.NAME`."""
