@@ -18,7 +18,8 @@ import numpy as np
 
 from client.chain import Chain, read_chain
 from client.fleet import SERVICE, Terms
-from client.gateway import Gateway, Headers, Identity
+from client.gateway import Gateway, Identity
+from client.line import Headers, Line
 from client.transcript import Transcript
 from shared.errors import RefusedError
 from shared.logs import speak
@@ -96,8 +97,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     def forward(call: str, raw: bytes, headers: Headers) -> bytes:
         return bytes(channel.unary_unary(SERVICE + call)(raw, metadata=headers, timeout=LONGEST))
 
-    transcript = Transcript(Chain(Path(settings.transcript)))
-    gateway = Gateway(_terms(settings), _identity(settings), transcript, forward, lambda: not stop.is_set())
+    line = Line(forward, Transcript(Chain(Path(settings.transcript))))
+    gateway = Gateway(_terms(settings), _identity(settings), line, lambda: not stop.is_set())
     server = grpc.server(ThreadPoolExecutor(8), handlers=(_Edge(gateway),), options=UNLIMITED)
     pair = (Path(settings.server_key).read_bytes(), Path(settings.server_certificate).read_bytes())
     server.add_secure_port(settings.listen, grpc.ssl_server_credentials((pair,)))
@@ -105,7 +106,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     log.info("the gateway listens on %s for this site's SuperNode", settings.listen)
     stop.wait()
     server.stop(1.0).wait()
-    gateway.close()
+    line.close()
 
 
 def _terms(settings: Settings) -> Terms:

@@ -12,21 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from flwr.proto import fab_pb2, fleet_pb2, message_pb2, node_pb2, run_pb2
+from flwr.proto import fleet_pb2, message_pb2
 
 from client import fleet
-from client.fleet import Asked, Terms
-from client.transcript import Transcript
+from client.admission import Admission
+from client.fleet import Terms
+from client.line import Headers, Line
 from shared.errors import RefusedError
 
 HOLD = 15.0  # seconds that a question for news is kept open, so that the SuperNode need not sleep between two of them
 PAUSE = 0.5  # seconds between two questions to the coordinator
 TAKEOVER = 240.0  # seconds that a site which is not let in keeps knocking under one signature; Flower takes it for 300
 BEAT = 30.0  # seconds between two signs of life, as Flower's SuperNode promises them
-ARRIVAL = 30.0  # seconds that the objects of a message may take to be there
 KNOCK = 3.0  # seconds between two tries
 log = logging.getLogger("promptward.gateway")
-Headers = tuple[tuple[str, str | bytes], ...]
 
 
 @dataclass(frozen=True)
@@ -45,34 +44,25 @@ class Held:
     push: Any
     wanted: set[str]
     contents: dict[str, bytes] = field(default_factory=dict)
-    checked: bool = False
     left: bool = False
 
 
 class Gateway:
-    """Answers the SuperNode's calls; `forward` sends a call's bytes to the coordinator and returns the answer's.
-
-    `forward(call, raw, headers)` raises `grpc.RpcError` when the coordinator refuses or cannot be reached.
-    """
+    """Answers the SuperNode's calls over the line to the coordinator; `alive` turns false when the process is to end."""
 
     def __init__(
         self,
         terms: Terms,
         identity: Identity,
-        transcript: Transcript,
-        forward: Callable[[str, bytes, Headers], bytes],
+        line: Line,
         alive: Callable[[], bool] = lambda: True,
     ) -> None:
         """Start with nothing let in."""
-        self._terms, self._identity, self._transcript, self._forward = terms, identity, transcript, forward
-        self._alive = alive
+        self._terms, self._identity, self._line, self._alive = terms, identity, line, alive
         self._node = 0  # no node has this id: nothing passes before the coordinator knows this site
-        self._runs: set[int] = set()
-        self._banned: set[int] = set()
-        self._asked: dict[str, Asked] = {}
-        self._objects: dict[str, bytes] = {}
+        self._admission = Admission(terms, line)
         self._held: dict[str, Held] = {}
-        self._lock = threading.RLock()
+        self._pushing = threading.Lock()
 
     def call(self, name: str, raw: bytes, metadata: Any) -> bytes:
         """Return the coordinator's answer to a call, or the gateway's own; raise `RefusedError` for what must not leave."""
@@ -81,13 +71,8 @@ class Gateway:
             handler = getattr(self, f"_{name}")
             return bytes(handler(request, raw, headers))
         except RefusedError as error:
-            self._refuse(name, error)
+            self._line.refuse(name, error)
             raise
-
-    def close(self) -> None:
-        """Close the transcript."""
-        with self._lock:
-            self._transcript.close()
 
     # ---- who we are ----
 
@@ -98,7 +83,7 @@ class Gateway:
         until, told = time.monotonic() + TAKEOVER, False
         while True:
             try:
-                answer = self._send("ActivateNode", raw, headers)
+                answer = self._line.send("ActivateNode", raw, headers)
                 break
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.UNAVAILABLE or time.monotonic() > until or not self._alive():
@@ -119,19 +104,19 @@ class Gateway:
         if node is None:
             return False
         try:
-            self._send("DeactivateNode", fleet_pb2.DeactivateNodeRequest(node_id=node).SerializeToString(), headers)
+            self._line.send("DeactivateNode", fleet_pb2.DeactivateNodeRequest(node_id=node).SerializeToString(), headers)
         except grpc.RpcError:
             return False
         return True
 
     def _DeactivateNode(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
         self._only_our_node(request.node_id)
-        return self._send("DeactivateNode", raw, headers)
+        return self._line.send("DeactivateNode", raw, headers)
 
     def _SendNodeHeartbeat(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
         self._only_our_node(request.node.node_id)
         self._only_flowers_beat(request.heartbeat_interval)
-        return self._send("SendNodeHeartbeat", raw, headers)
+        return self._line.send("SendNodeHeartbeat", raw, headers)
 
     # ---- what comes in ----
 
@@ -144,87 +129,31 @@ class Gateway:
         while self._alive():
             answer = fleet_pb2.PullMessagesResponse()
             try:
-                answer = fleet_pb2.PullMessagesResponse.FromString(self._send("PullMessages", raw, headers))
+                answer = fleet_pb2.PullMessagesResponse.FromString(self._line.send("PullMessages", raw, headers))
             except grpc.RpcError as error:
                 if error.code() != grpc.StatusCode.UNAVAILABLE:
                     raise
-            if self._let_in(answer, headers):
+            if self._admission.let_in(answer, self._node, headers):
                 return bytes(answer.SerializeToString())
             if time.monotonic() > until:
                 break
             time.sleep(PAUSE)
         return b""
 
-    def _let_in(self, answer: Any, headers: Headers) -> bool:
-        """Say whether the one message in the answer may come in; its run is vetted here, before the SuperNode hears of it."""
-        if not answer.messages_list:
-            return False
-        message, tree = answer.messages_list[0], answer.message_object_trees[0]
-        try:
-            if len(answer.messages_list) != 1 or len(answer.message_object_trees) != 1:
-                raise RefusedError("more than one message was sent at once")
-            asked = fleet.admit_message(message, tree, self._node)
-            self._vet(asked.run_id, headers)
-            objects = self._fetch(asked.run_id, fleet.ids_of(tree), headers)
-        except RefusedError as error:
-            self._refuse("PullMessages", error)
-            return False
-        with self._lock:
-            self._asked[message.metadata.message_id] = asked
-            self._objects = objects
-        return True
-
-    def _fetch(self, run_id: int, names: list[str], headers: Headers) -> dict[str, bytes]:
-        """Return all of a message's objects: it comes in whole and checked, or not at all, so that nothing waits for the rest."""
-        objects: dict[str, bytes] = {}
-        until = time.monotonic() + ARRIVAL
-        for name in dict.fromkeys(names):
-            wanted = message_pb2.PullObjectRequest(node=node_pb2.Node(node_id=self._node), run_id=run_id, object_id=name)
-            while not (found := self._ask("PullObject", wanted, headers, message_pb2.PullObjectResponse)).object_available:
-                if not found.object_found or time.monotonic() > until:
-                    raise RefusedError("a message was sent whose objects never came")
-                time.sleep(PAUSE)
-            objects[name] = found.object_content
-            if fleet.sha256_of(objects[name]) != name or sum(map(len, objects.values())) > self._terms.most_bytes:
-                raise RefusedError(f"a message of more than {self._terms.most_bytes} bytes, or of false hashes, was sent")
-        return objects
-
-    def _vet(self, run_id: int, headers: Headers) -> None:
-        if run_id in self._runs:
-            return
-        if run_id in self._banned:
-            raise RefusedError(f"run {run_id} was refused before")
-        try:
-            node = node_pb2.Node(node_id=self._node)
-            run = self._ask("GetRun", run_pb2.GetRunRequest(node=node, run_id=run_id), headers, run_pb2.GetRunResponse).run
-            fleet.admit_run(run, self._terms)
-            wanted = fab_pb2.GetFabRequest(node=node, hash_str=run.fab_hash, run_id=run_id)
-            fab = self._ask("GetFab", wanted, headers, fab_pb2.GetFabResponse).fab
-            fleet.admit_bundle(fab.content, fleet.sha256_of(fab.content), self._terms)
-        except RefusedError:
-            self._banned.add(run_id)
-            raise
-        self._runs.add(run_id)
-
     def _GetRun(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
         self._only_vetted(request)
-        answer = self._send("GetRun", raw, headers)
-        fleet.admit_run(run_pb2.GetRunResponse.FromString(answer).run, self._terms)
-        return answer
+        return self._admission.run(self._line.send("GetRun", raw, headers))
 
     def _GetFab(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
         self._only_vetted(request)
         if request.hash_str != self._terms.bundle:
             raise RefusedError("another bundle than the pinned one is asked for")
-        answer = self._send("GetFab", raw, headers)
-        content = fab_pb2.GetFabResponse.FromString(answer).fab.content
-        fleet.admit_bundle(content, fleet.sha256_of(content), self._terms)
-        return answer
+        return self._admission.bundle(self._line.send("GetFab", raw, headers))
 
     def _PullObject(self, request: Any, _raw: bytes, _headers: Headers) -> bytes:  # noqa: N802
         """Hand over an object of the message that came in; the coordinator is not asked again."""
         self._only_vetted(request)
-        content = self._objects.get(request.object_id)
+        content = self._admission.objects.get(request.object_id)
         if content is None:
             raise RefusedError("an object is asked for that no request declares")
         answer = message_pb2.PullObjectResponse(object_found=True, object_available=True, object_content=content)
@@ -232,9 +161,9 @@ class Gateway:
 
     def _ConfirmMessageReceived(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
         self._only_vetted(request)
-        if request.message_object_id not in self._asked:
+        if request.message_object_id not in self._admission.asked:
             raise RefusedError("a message is confirmed that was not let in")
-        return self._send("ConfirmMessageReceived", raw, headers)
+        return self._line.send("ConfirmMessageReceived", raw, headers)
 
     # ---- what goes out ----
 
@@ -247,7 +176,7 @@ class Gateway:
         session = request.messages_list[0].metadata.message_id
         if len(names) > fleet.PARTS or request.messages_list[0].ByteSize() > fleet.SLACK:
             raise RefusedError("a reply is larger than one can be")
-        with self._lock:
+        with self._pushing:
             self._held = {session: Held(request, set(names))}  # the SuperNode has one message at a time
         return bytes(
             fleet_pb2.PushMessagesResponse(results={session: 0}, objects_to_push=names, session_id=session).SerializeToString()
@@ -260,7 +189,7 @@ class Gateway:
             raise RefusedError("an object is pushed that the reply does not declare")
         if len(request.object_content) > self._terms.most_bytes:
             raise RefusedError(f"an object of {len(request.object_content)} bytes would leave")
-        with self._lock:
+        with self._pushing:
             held.contents[request.object_id] = request.object_content
             if held.wanted <= set(held.contents) and not held.left:
                 self._release(held, headers)
@@ -269,12 +198,12 @@ class Gateway:
     def _release(self, held: Held, headers: Headers) -> None:
         """Check the whole reply, and let it leave with its compute time set to zero."""
         push = held.push
-        payload = fleet.check_reply(push, held.contents, self._asked, self._node, self._terms)
+        payload = fleet.check_reply(push, held.contents, self._admission.asked, self._node, self._terms)
         envelope, tree = push.messages_list[0], push.message_object_trees[0]
         out = fleet_pb2.PushMessagesRequest(
             node=push.node, messages_list=[envelope], message_object_trees=[tree], clientapp_runtime_list=[0.0]
         )
-        answer = self._ask("PushMessages", out, headers, fleet_pb2.PushMessagesResponse)
+        answer = self._line.ask("PushMessages", out, headers, fleet_pb2.PushMessagesResponse)
         for name in answer.objects_to_push:
             if name not in held.contents:
                 raise RefusedError("the coordinator asked for an object that the reply does not hold")
@@ -285,27 +214,13 @@ class Gateway:
                 object_content=held.contents[name],
                 session_id=answer.session_id,
             )
-            self._ask("PushObject", part, headers, message_pb2.PushObjectResponse, payload)
+            self._line.ask("PushObject", part, headers, message_pb2.PushObjectResponse, payload)
         held.left = True
         if payload:
-            self._transcript.delivered(payload)
+            self._line.delivered(payload)
         log.info("a reply left: %s", f"payload {payload[:16]}" if payload else "the fixed error code")
 
-    # ---- the way out ----
-
-    def _ask(self, call: str, request: Any, headers: Headers, kind: Any, payload: str | None = None) -> Any:
-        return kind.FromString(self._send(call, request.SerializeToString(), headers, payload))
-
-    def _send(self, call: str, raw: bytes, headers: Headers, payload: str | None = None) -> bytes:
-        """Send bytes to the coordinator: the transcript's line is on the disk before."""
-        with self._lock:
-            self._transcript.sent(call, raw, {name: len(value) for name, value in headers}, payload)
-        return self._forward(call, raw, headers)
-
-    def _refuse(self, call: str, error: RefusedError) -> None:
-        log.warning("refused: %s", error)
-        with self._lock:
-            self._transcript.refused(call, str(error))
+    # ---- what every call must be ----
 
     def _only_our_key(self, key: bytes) -> None:
         if key != self._identity.public_key:
@@ -321,5 +236,5 @@ class Gateway:
 
     def _only_vetted(self, request: Any) -> None:
         self._only_our_node(request.node.node_id)
-        if request.run_id not in self._runs:
+        if request.run_id not in self._admission.runs:
             raise RefusedError(f"run {request.run_id} was not let in")

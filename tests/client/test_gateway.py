@@ -15,6 +15,7 @@ from client import gateway as module
 from client.chain import Chain
 from client.fleet import Terms, sha256_of
 from client.gateway import Gateway, Identity
+from client.line import Line
 from client.transcript import Transcript, read_transcript
 from shared.errors import RefusedError
 from shared.flower import envelope_of, give_id, identify, objects_of, tree_of
@@ -47,6 +48,7 @@ class Coordinator:
         self.messages: list[tuple[Any, Any]] = []
         self.dead = False
         self.objects: dict[str, bytes] = {}
+        self.lines: list[Line] = []
 
     def forward(self, call: str, raw: bytes, headers: Any) -> bytes:
         assert ("x-else", "no") not in headers
@@ -117,13 +119,15 @@ def open_gateway(coordinator: Coordinator, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(module, "TAKEOVER", 0.2)
     monkeypatch.setattr(module, "KNOCK", 0.05)
     node = tmp_path / "node"
+    lines = coordinator.lines
 
     def opened() -> Gateway:
         identity = Identity(
             KEY, lambda found: node.write_text(str(found)) and None, lambda: int(node.read_text()) if node.exists() else None
         )
         terms = Terms(SHAPE, np.dtype(np.int32), sha256_of(APP), lambda payload: payload == sha256(UPDATE))
-        return Gateway(terms, identity, Transcript(Chain(tmp_path / "transcript.jsonl")), coordinator.forward)
+        lines.append(Line(coordinator.forward, Transcript(Chain(tmp_path / "transcript.jsonl"))))
+        return Gateway(terms, identity, lines[-1])
 
     return opened
 
@@ -178,7 +182,7 @@ def test_a_reply_leaves_whole_with_its_compute_time_set_to_zero(coordinator: Coo
     [raw] = coordinator.sent("PushMessages")
     assert list(fleet_pb2.PushMessagesRequest.FromString(raw).clientapp_runtime_list) == [0.0]
     assert len(coordinator.sent("PushObject")) == 5
-    gateway.close()
+    coordinator.lines[-1].close()
     lines = read_transcript(tmp_path / "transcript.jsonl")
     assert [line.delivered for line in lines if line.delivered] == [sha256(UPDATE)]
     logged = [(line.call, line.content) for line in lines for _ in range(line.times)]
@@ -247,7 +251,7 @@ def test_a_hostile_run_never_reaches_the_supernode(
 def test_a_site_that_was_killed_takes_its_place_over(
     coordinator: Coordinator, gateway: Gateway, open_gateway: Callable[[], Gateway]
 ) -> None:
-    gateway.close()
+    coordinator.lines[-1].close()
     again = open_gateway()
     again.call("ActivateNode", fleet_pb2.ActivateNodeRequest(public_key=KEY, heartbeat_interval=30).SerializeToString(), HEADERS)
     assert [call for call, _ in coordinator.calls] == ["ActivateNode", "ActivateNode", "DeactivateNode", "ActivateNode"]
@@ -316,7 +320,7 @@ def too_large(coordinator: Coordinator) -> None:
 def test_a_message_that_is_not_whole_never_reaches_the_supernode(
     coordinator: Coordinator, gateway: Gateway, hostile: Callable[[Coordinator], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ARRIVAL", 0.1)
+    monkeypatch.setattr("client.admission.ARRIVAL", 0.1)
     hostile(coordinator)
     assert not pull(gateway).messages_list
 
@@ -339,7 +343,7 @@ def test_no_coordinator_is_no_news(coordinator: Coordinator, gateway: Gateway) -
 def test_news_calls_are_counted(coordinator: Coordinator, gateway: Gateway, tmp_path: Path) -> None:
     for _ in range(7):
         pull(gateway)
-    gateway.close()
+    coordinator.lines[-1].close()
     line = read_transcript(tmp_path / "transcript.jsonl")[-1]
     assert (line.call, line.times) == ("PullMessages", 7)
     assert line.headers == {"flwr-timestamp": 4}
