@@ -30,7 +30,7 @@ def transcript(coordinator: Coordinator, gateway: Gateway, tmp_path: Path) -> Pa
     push(gateway, Message(Error(FAILED), reply_to=ask(coordinator, gateway)))
     with pytest.raises(Exception, match="not paid"):
         push(gateway, answer_to(ask(coordinator, gateway), pack_reply(UPDATE + 1)))
-    gateway.close()
+    coordinator.lines[-1].close()
     return (tmp_path / "transcript.jsonl").rename(tmp_path / "ledger.transcript.jsonl")
 
 
