@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "simulate", "many hospitals on this machine, by default four real ones", _simulate_arguments, _simulate)
     _add(commands, "serve", "coordinate a federation of real hospitals", _serve_arguments, _serve)
     _add(commands, "join", "take part in a federation as a hospital", _join_arguments, _join)
+    _add(commands, "doctor", "what is wrong on this machine, before a run", _doctor_arguments, _doctor)
+    _add(commands, "transcript", "what left a hospital, byte by byte", _transcript_arguments, _transcript)
     _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
     _add(commands, "keys", "keys and certificates of a federation", _keys_arguments, _keys)
     _add(commands, "publish", "a noised accuracy of a prompt on a hospital's own test patients", _publish_arguments, _publish)
@@ -101,6 +103,31 @@ def _join_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _join(args: argparse.Namespace) -> int:
     from client.join_command import run
+
+    return run(args)
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    from shared.doctor_arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    roles = {"site": "client.doctor_command", "coordinator": "server.doctor_command"}
+    return int(importlib.import_module(roles[args.role]).run(args))
+
+
+def _transcript_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("transcript", type=Path, help="a site's transcript, LEDGER.transcript.jsonl")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--round", type=int, metavar="N", help="show round N field by field")
+    which.add_argument("--last", action="store_true", help="show the last round field by field")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _transcript(args: argparse.Namespace) -> int:
+    from client.transcript_command import run
 
     return run(args)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client.chain import Chain, read_chain
+from client.chain import Chain, Entry, read_chain
 
 NEWS = ("PullMessages", "SendNodeHeartbeat")
 FLUSH = 100  # news calls that are counted before their line is written
@@ -32,6 +32,7 @@ class Sent:
     payload: str | None
     delivered: str | None
     refused: str | None
+    when: float = 0.0  # seconds since 1970; of calls that were counted, the time of the last
 
 
 class Transcript:
@@ -81,7 +82,7 @@ class Transcript:
 
 def read_transcript(path: Path) -> list[Sent]:
     """Read and verify a transcript; raise `InputError` naming file and line where the chain breaks."""
-    return [_line(entry.body) for entry in read_chain(path)]
+    return [_line(entry) for entry in read_chain(path)]
 
 
 def _body(call: str, content: bytes, headers: Mapping[str, int]) -> dict[str, Any]:
@@ -94,7 +95,16 @@ def _body(call: str, content: bytes, headers: Mapping[str, int]) -> dict[str, An
     }
 
 
-def _line(body: Mapping[str, Any]) -> Sent:
+def _line(entry: Entry) -> Sent:
+    body = entry.body
     content = base64.b64decode(body.get("content", ""))
-    words = (body.get(key) for key in ("payload", "delivered", "refused"))
-    return Sent(body["call"], content, body.get("times", int(bool(content))), body.get("headers", {}), *words)
+    return Sent(
+        call=body["call"],
+        content=content,
+        times=body.get("times", int(bool(content))),
+        headers=body.get("headers", {}),
+        payload=body.get("payload"),
+        delivered=body.get("delivered"),
+        refused=body.get("refused"),
+        when=entry.time,
+    )

@@ -4,13 +4,17 @@ Flower's processes: `client.flower_node` and `server.flower_link`.
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Context, Message, RecordDict
 from flwr.app.message import make_message, remove_content_from_message
+from flwr.common.constant import PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from flwr.common.serde import message_to_proto
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -75,3 +79,14 @@ def with_content(message: Message, content: RecordDict) -> Message:
 def deflated_size(message: Message) -> int:
     """Return the bytes of a message as Flower sends it: every object of its tree, the array included."""
     return sum(map(len, objects_of(message).values()))
+
+
+def signed(key: ec.EllipticCurvePrivateKey, when: datetime) -> tuple[tuple[str, str | bytes], ...]:
+    """Return the headers by which a SuperNode says who calls: its public key, the time, and a signature of the time alone."""
+    time = when.isoformat()
+    signature = sign_message(key, time.encode("ascii"))
+    return (
+        (PUBLIC_KEY_HEADER, public_key_to_bytes(key.public_key())),
+        (TIMESTAMP_HEADER, time),
+        (SIGNATURE_HEADER, signature),
+    )
