@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "serve", "coordinate a federation of real hospitals", _serve_arguments, _serve)
     _add(commands, "join", "take part in a federation as a hospital", _join_arguments, _join)
     _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
+    _add(commands, "audit", "audit what was shared in a run", _audit_arguments, _audit)
     _add(commands, "keys", "keys and certificates of a federation", _keys_arguments, _keys)
     return parser
 
@@ -113,6 +114,18 @@ def _ledger_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _ledger(args: argparse.Namespace) -> int:
     from client.ledger_command import run
+
+    return run(args)
+
+
+def _audit_arguments(parser: argparse.ArgumentParser) -> None:
+    from audits.audit_arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from audits.audit_command import run
 
     return run(args)
 

@@ -52,7 +52,7 @@ def test_the_readmes_commands_are_the_makefiles() -> None:
 
 def test_the_architecture_names_every_file_of_a_role() -> None:
     told = (ROOT / "ARCHITECTURE.md").read_text()
-    for folder in ("shared", "shared/privacy", "client", "server", "simulations"):
+    for folder in ("shared", "shared/privacy", "client", "server", "simulations", "audits"):
         for path in (ROOT / folder).glob("*.py"):
             if path.name != "__init__.py":
                 assert f"`{path.stem}`" in told, f"ARCHITECTURE.md does not name {path.relative_to(ROOT)}"

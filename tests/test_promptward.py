@@ -13,7 +13,9 @@ def started(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["simulate", "--help"], ["keys", "--help"], ["keys", "trial", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["simulate", "--help"], ["audit", "--help"], ["keys", "--help"], ["keys", "trial", "--help"]]
+)
 def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     run = f"import sys, promptward\ntry: promptward.main({words})\nexcept SystemExit: pass\n"
     code = run + "print({'torch', 'flwr', 'transformers', 'cryptography', 'pydantic'} & set(sys.modules))"
