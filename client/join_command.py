@@ -140,31 +140,34 @@ class _Site:
             transcript=str(self._files.transcript),
             node=str(self._files.node),
         ).save(self._settings)
-        self.gateway.start()
+        self._start_gateway()
         self.node.start()
 
     def keep(self, task: Task | None) -> int:
         """Keep the processes running; with a task, until its last round has left."""
         while True:
             time.sleep(LOOK)
-            if self.agent.ended is not None:
-                self._say_and_wait(self.agent)
-                self.node.stop()  # it waits for the reply of an agent that is gone
-                self._start_agent()
-                self.node.start()
-            if self._place.stuck.exists():
-                self._place.stuck.unlink()
-                self.node.stop()
-                self.node.start()
-            for child in (self.gateway, self.node):
-                if child.ended is not None:
-                    self._say_and_wait(child)
-                    child.stop()  # what it had started
-                    child.start()
+            self._mend()
             if task and _last_round_left(self._files, task):
                 time.sleep(LINGER)
                 log.info("the plan's last round has left; see: promptward ledger statement %s", self._files.ledger)
                 return 0
+
+    def _mend(self) -> None:
+        """Start anew what died, and the SuperNode with it: it forgets what it had taken in, and is asked again when it is back."""
+        dead = [child for child in (self.agent, self.gateway, self.node) if child.ended is not None]
+        if not dead and not self._place.stuck.exists():
+            return
+        self._place.stuck.unlink(missing_ok=True)
+        for child in dead:
+            log.warning("the %s ended (%s); starting it anew", child.name, child.ended)
+        self.node.stop()
+        time.sleep(SOON)
+        if self.agent in dead:
+            self._start_agent()
+        if self.gateway in dead:
+            self._start_gateway()
+        self.node.start()
 
     def close(self) -> None:
         """End all processes, the outermost last, so that nothing is left half said."""
@@ -180,15 +183,23 @@ class _Site:
             if code is not None and code >= 0:
                 raise _EndedError(code)  # it has said why
             if code is not None:
-                self._say_and_wait(self.agent)
+                time.sleep(SOON)
                 self.agent.start()
             if time.monotonic() > give_up:
                 raise RunError(f"the hospital was not open after {OPENING:.0f} seconds; is the model or the data on a slow disk?")
             time.sleep(LOOK / 4)
 
-    def _say_and_wait(self, child: Child) -> None:
-        log.warning("the %s ended (%s); starting it anew", child.name, child.ended)
-        time.sleep(SOON)
+    def _start_gateway(self) -> None:
+        """Start the gateway and return when it listens."""
+        self.gateway.start()
+        give_up = time.monotonic() + OPENING
+        while self.gateway.ended is None and time.monotonic() < give_up:
+            try:
+                create_connection(host_and_port(self._gateway_port), timeout=1).close()
+            except OSError:
+                time.sleep(LOOK / 4)
+            else:
+                return
 
 
 class _EndedError(RunError):
