@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
     _add(commands, "audit", "audit what was shared in a run", _audit_arguments, _audit)
     _add(commands, "keys", "keys and certificates of a federation", _keys_arguments, _keys)
+    _add(commands, "publish", "a noised accuracy of a prompt on a hospital's own test patients", _publish_arguments, _publish)
     return parser
 
 
@@ -141,6 +142,19 @@ def _keys(args: argparse.Namespace) -> int:
     roles |= dict.fromkeys(("coordinator", "admit"), "server.keys_command")
     roles |= dict.fromkeys(("invite", "trial"), "server.invite_command")
     return int(importlib.import_module(roles[args.action]).run(args))
+
+
+def _publish_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("site", type=Path, metavar="SITE", help="the hospital's site file")
+    parser.add_argument("prompt", type=Path, metavar="PROMPT", help="a prompt folder, such as RUN/prompt")
+    parser.add_argument("--task", help="the prompt's task card (default: task.toml beside the folder)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from client.publish_command import run
+
+    return run(args)
 
 
 def _foreign_package() -> str | None:

@@ -23,6 +23,7 @@ HOLD = 15.0  # seconds that a question for news is kept open, so that the SuperN
 PAUSE = 0.5  # seconds between two questions to the coordinator
 TAKEOVER = 240.0  # seconds that a site which is not let in keeps knocking under one signature; Flower takes it for 300
 BEAT = 30.0  # seconds between two signs of life, as Flower's SuperNode promises them
+ARRIVAL = 30.0  # seconds that the objects of a message may take to be there
 KNOCK = 3.0  # seconds between two tries
 log = logging.getLogger("promptward.gateway")
 Headers = tuple[tuple[str, str | bytes], ...]
@@ -69,7 +70,7 @@ class Gateway:
         self._runs: set[int] = set()
         self._banned: set[int] = set()
         self._asked: dict[str, Asked] = {}
-        self._objects: set[str] = set()
+        self._objects: dict[str, bytes] = {}
         self._held: dict[str, Held] = {}
         self._lock = threading.RLock()
 
@@ -84,9 +85,9 @@ class Gateway:
             raise
 
     def close(self) -> None:
-        """Write what was only counted so far."""
+        """Close the transcript."""
         with self._lock:
-            self._transcript.flush()
+            self._transcript.close()
 
     # ---- who we are ----
 
@@ -164,13 +165,29 @@ class Gateway:
                 raise RefusedError("more than one message was sent at once")
             asked = fleet.admit_message(message, tree, self._node)
             self._vet(asked.run_id, headers)
+            objects = self._fetch(asked.run_id, fleet.ids_of(tree), headers)
         except RefusedError as error:
             self._refuse("PullMessages", error)
             return False
         with self._lock:
             self._asked[message.metadata.message_id] = asked
-            self._objects |= set(fleet.ids_of(tree))
+            self._objects = objects
         return True
+
+    def _fetch(self, run_id: int, names: list[str], headers: Headers) -> dict[str, bytes]:
+        """Return all of a message's objects: it comes in whole and checked, or not at all, so that nothing waits for the rest."""
+        objects: dict[str, bytes] = {}
+        until = time.monotonic() + ARRIVAL
+        for name in dict.fromkeys(names):
+            wanted = message_pb2.PullObjectRequest(node=node_pb2.Node(node_id=self._node), run_id=run_id, object_id=name)
+            while not (found := self._ask("PullObject", wanted, headers, message_pb2.PullObjectResponse)).object_available:
+                if not found.object_found or time.monotonic() > until:
+                    raise RefusedError("a message was sent whose objects never came")
+                time.sleep(PAUSE)
+            objects[name] = found.object_content
+            if fleet.sha256_of(objects[name]) != name or sum(map(len, objects.values())) > self._terms.most_bytes:
+                raise RefusedError(f"a message of more than {self._terms.most_bytes} bytes, or of false hashes, was sent")
+        return objects
 
     def _vet(self, run_id: int, headers: Headers) -> None:
         if run_id in self._runs:
@@ -204,14 +221,14 @@ class Gateway:
         fleet.admit_bundle(content, fleet.sha256_of(content), self._terms)
         return answer
 
-    def _PullObject(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+    def _PullObject(self, request: Any, _raw: bytes, _headers: Headers) -> bytes:  # noqa: N802
+        """Hand over an object of the message that came in; the coordinator is not asked again."""
         self._only_vetted(request)
-        if request.object_id not in self._objects:
+        content = self._objects.get(request.object_id)
+        if content is None:
             raise RefusedError("an object is asked for that no request declares")
-        answer = self._send("PullObject", raw, headers)
-        if len(answer) > self._terms.most_bytes:
-            raise RefusedError(f"an object of {len(answer)} bytes was sent; at most {self._terms.most_bytes} come in")
-        return answer
+        answer = message_pb2.PullObjectResponse(object_found=True, object_available=True, object_content=content)
+        return bytes(answer.SerializeToString())
 
     def _ConfirmMessageReceived(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
         self._only_vetted(request)

@@ -11,7 +11,7 @@ from client.ledger import Event, Ledger
 from client.outbox import Outbox
 from client.policy import Policy, Proposal, affordable, agree
 from client.round import Pool, answer
-from shared.errors import InputError, RefusedError
+from shared.errors import RefusedError
 from shared.privacy.mechanism import Update
 from shared.privacy.source import Source
 from shared.scoring import Scorer
@@ -40,15 +40,24 @@ class Hospital:
 
     def __post_init__(self) -> None:
         """Refuse what the policy does not allow, noise without a ledger, and a ledger of releases without noise."""
+        try:
+            self._refuse()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let other processes open the ledger and the egress log; nothing can be answered any more."""
+        self.gate.log.close()
+        if self.ledger:
+            self.ledger.close()
+
+    def _refuse(self) -> None:
         if (self.ledger is None) != (self.proposal.plan.mechanism.noise_multiplier == 0):
             raise ValueError("a hospital has a ledger if and only if its releases are noised")
         agree(self.policy, self.proposal, self.pool.patients)
-        left = {str(entry.body.get("sha256")) for entry in self.gate.log.entries}
-        if self.ledger and not left <= self.ledger.payloads:
-            raise InputError(
-                f"{self.ledger.path}: {self.gate.log.path.name} shows a payload that left and is not on this ledger; "
-                "put the newest copy of the ledger back."
-            )
+        if self.ledger:
+            self.ledger.covers(self.gate.log)
 
     def respond(self, request: Request) -> RecordDict:
         """Return the reply to a request; the ledger is charged before this returns.

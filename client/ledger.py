@@ -11,28 +11,37 @@ from client.chain import Chain, Entry, read_chain
 from shared.errors import InputError
 from shared.privacy.accounting import Release, Spent, spent
 
+TRAINING, METRIC = "training", "metric"
+
 
 @dataclass(frozen=True)
 class Event:
     """One charge: what is needed to recompute epsilon, and which bytes it paid for.
 
-    `releases` is the number of noised sums in the one payload (the round's local steps). The unit of privacy is the
-    patient, the adjacency is add or remove one patient.
+    `kind` is a round of training or a published metric, which has no run and no round. `releases` is the number of noised sums in
+    the one payload (the round's local steps). The unit of privacy is the patient, the adjacency is add or remove one patient.
     """
 
     task: str
     run: str
     round: int
-    asked: str  # SHA-256 of the prompt that the coordinator sent
-    payload: str  # SHA-256 of the update that may leave
+    asked: str  # SHA-256 of the prompt that the coordinator sent, or that was scored
+    payload: str  # SHA-256 of the update, or of the noised counts, that may leave
     releases: int
     sample_rate: float
     noise_multiplier: float
-    clip_norm: float
+    clip_norm: float  # how far one patient moves a sum, in L2 norm
     grid: float | None  # step of the integer grid; None where the update was floating point
     max_records: int
     unit: str = "patient"
     adjacency: str = "add-or-remove-one"
+    kind: str = TRAINING  # ledgers from before there were kinds hold training rounds only
+
+    @property
+    def release(self) -> Release:
+        """One of the noised sums as the accountant takes it; the clip norm is a whole number of grid steps."""
+        steps = None if self.grid is None else round(self.clip_norm / self.grid)
+        return Release(self.sample_rate, self.noise_multiplier, steps)
 
 
 def read_ledger(path: Path) -> list[Event]:
@@ -42,7 +51,7 @@ def read_ledger(path: Path) -> list[Event]:
 
 def releases(events: Iterable[Event]) -> list[Release]:
     """Return every release that the events charge."""
-    return [Release(e.sample_rate, e.noise_multiplier, e.grid is not None) for e in events for _ in range(e.releases)]
+    return [release for event in events for release in [event.release] * event.releases]
 
 
 class Ledger:
@@ -68,14 +77,30 @@ class Ledger:
         """Every release that was ever charged."""
         return releases(self.events)
 
+    def close(self) -> None:
+        """Let other processes open the ledger."""
+        self._chain.close()
+
     def spent(self, delta: float) -> Spent:
         """Return what all charges together spent, over all tasks, runs and rounds."""
         return spent(releases(self.events), delta)
 
     def find(self, task: str, run: str, round_: int) -> Event | None:
         """Return the charge of this round, if there is one."""
-        wanted = (task, run, round_)
-        return next((e for e in reversed(self.events) if (e.task, e.run, e.round) == wanted), None)
+        wanted = (TRAINING, task, run, round_)
+        return next((e for e in reversed(self.events) if (e.kind, e.task, e.run, e.round) == wanted), None)
+
+    def find_metric(self, task: str, asked: str) -> Event | None:
+        """Return the charge of this prompt's published metric, if there is one."""
+        return next((e for e in self.events if (e.kind, e.task, e.asked) == (METRIC, task, asked)), None)
+
+    def covers(self, log: Chain) -> None:
+        """Return when everything that left according to the egress log is paid for; raise `InputError` for an older copy."""
+        if not {str(entry.body.get("sha256")) for entry in log.entries} <= self.payloads:
+            raise InputError(
+                f"{self.path}: {log.path.name} shows a payload that left and is not on this ledger; "
+                "put the newest copy of the ledger back."
+            )
 
     def charge(self, event: Event) -> None:
         """Write an event; only after this returns may its payload leave."""

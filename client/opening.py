@@ -1,5 +1,8 @@
 """From a site file and a task card to the resident hospital: what a real site does once, before its first message."""
 
+from contextlib import ExitStack
+from pathlib import Path
+
 from client.chain import Chain
 from client.gate import Gate
 from client.hospital import Hospital
@@ -35,12 +38,31 @@ def open_hospital(site: SiteFile, task: Task, source: Source | None = None) -> H
     Its randomness is the system's. `source` is there for tests that compare a run between processes with a simulation; no
     file, option or message reaches it.
 
+    Ledger and egress log are its own from here to `Hospital.close`, or the end of the process.
+
     Raises:
+        RunError: another process has this site open; nothing was read yet.
         InputError: the table, the backbone or the ledger is not as it should be, or the site is not on the card's roster.
         RefusedError: the policy does not allow the card.
     """
     if site.site not in task.card.plan.sites:
         raise InputError(f"site '{site.site}' is not on the card's roster ({', '.join(task.card.plan.sites)}).")
+    with ExitStack() as undo:
+        ledger = Ledger(Chain(site.ledger.path))
+        undo.callback(ledger.close)
+        log = Chain(egress_log(site.ledger.path))
+        undo.callback(log.close)
+        hospital = _hospital(site, task, ledger, log, source or SecureSource())
+        undo.pop_all()
+    return hospital
+
+
+def egress_log(ledger: Path) -> Path:
+    """Return the file of the egress log that belongs to a ledger."""
+    return ledger.with_suffix(".egress.jsonl")
+
+
+def _hospital(site: SiteFile, task: Task, ledger: Ledger, log: Chain, source: Source) -> Hospital:
     labels = [label.name for label in task.card.labels]
     rows = read_rows(site.data.path)
     patients = cohort(
@@ -48,15 +70,14 @@ def open_hospital(site: SiteFile, task: Task, source: Source | None = None) -> H
     )
     proposal = proposal_of(task, mechanism_of(task.card))
     scorer, _ = build(task.card)
-    ledger = site.ledger.path
     return Hospital(
         name=site.site,
         policy=site.policy.policy,
         proposal=proposal,
         pool=pool(patients, scorer),
         scorer=scorer,
-        source=source or SecureSource(),
-        ledger=Ledger(Chain(ledger)),
-        gate=Gate(scorer.shape, proposal.plan.mechanism.dtype, Chain(ledger.with_suffix(".egress.jsonl"))),
-        outbox=Outbox(ledger.with_suffix(".outbox")),
+        source=source,
+        ledger=ledger,
+        gate=Gate(scorer.shape, proposal.plan.mechanism.dtype, log),
+        outbox=Outbox(ledger.path.with_suffix(".outbox")),
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from client.disk import sync_folder
+from shared.errors import RunError
 from shared.privacy.mechanism import Update
 
 
@@ -20,18 +22,30 @@ class Outbox:
     durable: bool = True
 
     def keep(self, run: str, round_: int, update: Update) -> None:
-        """Keep a payload before it is charged; the payload of the round before last is dropped."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Keep a payload before it is charged; the payload of the round before last is dropped.
+
+        Raises `RunError` when the disk does not take it; the kept payloads stay as they were.
+        """
         path = self._path(run, round_)
         new = path.with_suffix(".new")
-        with new.open("wb") as file:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write(new, update)
+            new.replace(path)
+            if self.durable:
+                sync_folder(self.folder)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise RunError(f"{path}: the payload could not be written ({error}); free disk space and start again.") from None
+        self._path(run, round_ - 2).unlink(missing_ok=True)
+
+    def _write(self, path: Path, update: Update) -> None:
+        with path.open("wb") as file:
             np.save(file, update)
             file.flush()
             if self.durable:
                 os.fsync(file.fileno())
-        new.chmod(0o600)
-        new.replace(path)
-        self._path(run, round_ - 2).unlink(missing_ok=True)
+        path.chmod(0o600)
 
     def find(self, run: str, round_: int) -> Update | None:
         """Return the kept payload, or None."""

@@ -4,10 +4,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from client.ledger import Event, releases
+from client.ledger import METRIC, Event, releases
 from client.round import LocalPlan
 from shared.errors import RefusedError
 from shared.privacy.accounting import COARSE, FINE, Release, epsilon_of
+from shared.privacy.counts import count_release
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Policy:
         most_rounds: ceiling of one task's rounds.
         most_records: ceiling of k_max.
         least_patients: smallest cohort that takes part.
+        metric_noise: noise multiplier of a published accuracy; None: none is published.
+        most_metrics: accuracies that may be published for one task.
     """
 
     epsilon: float
@@ -37,6 +40,8 @@ class Policy:
     most_rounds: int = 10_000
     most_records: int = 100
     least_patients: int = 1
+    metric_noise: float | None = None
+    most_metrics: int = 3
 
 
 @dataclass(frozen=True)
@@ -77,22 +82,56 @@ def affordable(policy: Policy, proposal: Proposal, events: Sequence[Event], roun
     Raises:
         RefusedError: one more round would pass a budget; the message has the projected numbers.
     """
-    mechanism, steps = proposal.plan.mechanism, proposal.plan.steps
-    one = Release(mechanism.sample_rate, mechanism.noise_multiplier, mechanism.exact)
-    budgets = (
-        ("the site's budget", policy.epsilon, releases(events)),
-        ("the budget of one task", policy.task_epsilon, releases(e for e in events if e.task == proposal.task)),
-    )
+    steps = proposal.plan.steps
+    one = proposal.plan.mechanism.spends
     fits = steps * (max(proposal.rounds - round_, 0) + 1)
-    for name, limit, spent in budgets:
+    for budget in _budgets(policy, proposal.task, events):
         for ahead, interval in itertools.product(sorted({fits, steps}, reverse=True), (COARSE, FINE)):
-            projected = epsilon_of(spent + [one] * ahead, policy.delta, interval)
-            if projected <= limit:
+            projected = epsilon_of(budget.spent + [one] * ahead, policy.delta, interval)
+            if projected <= budget.limit:
                 fits = ahead
                 break
         else:
-            raise RefusedError(
-                f"this round would bring epsilon to {projected:.4f} at delta {policy.delta:g}; {name} is {limit:g} "
-                f"and {epsilon_of(spent, policy.delta, FINE):.4f} is spent"
-            )
+            raise _over("this round", projected, policy.delta, budget)
     return fits
+
+
+def afford_metric(policy: Policy, task: str, events: Sequence[Event]) -> float:
+    """Return the noise multiplier of one more published accuracy.
+
+    Raises:
+        RefusedError: none may be published, as many as allowed are, or a budget would be passed, with the projected numbers.
+    """
+    if policy.metric_noise is None:
+        raise RefusedError("[policy] metric_noise is absent: this site publishes no accuracy")
+    published = sum(event.kind == METRIC and event.task == task for event in events)
+    if published >= policy.most_metrics:
+        raise RefusedError(
+            f"{published} accuracies were published for this task; [policy] most_metrics {policy.most_metrics} allows no more"
+        )
+    for budget in _budgets(policy, task, events):
+        projected = epsilon_of([*budget.spent, count_release(policy.metric_noise)], policy.delta, FINE)
+        if projected > budget.limit:
+            raise _over("publishing this accuracy", projected, policy.delta, budget)
+    return policy.metric_noise
+
+
+@dataclass(frozen=True)
+class _Budget:
+    name: str
+    limit: float
+    spent: list[Release]
+
+
+def _budgets(policy: Policy, task: str, events: Sequence[Event]) -> tuple[_Budget, _Budget]:
+    """Return what limits a release: everything on the ledger, and this task's part of it."""
+    mine = releases(event for event in events if event.task == task)
+    whole = _Budget("the site's budget", policy.epsilon, releases(events))
+    return whole, _Budget("the budget of one task", policy.task_epsilon, mine)
+
+
+def _over(what: str, projected: float, delta: float, budget: _Budget) -> RefusedError:
+    return RefusedError(
+        f"{what} would bring epsilon to {projected:.4f} at delta {delta:g}; {budget.name} is {budget.limit:g} "
+        f"and {epsilon_of(budget.spent, delta, FINE):.4f} is spent"
+    )

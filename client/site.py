@@ -9,6 +9,8 @@ from client.policy import Policy
 from client.records import ColumnMap
 from shared.card import Positive, Sha256, SiteName
 from shared.errors import InputError
+from shared.privacy.accounting import MOST_NOISE
+from shared.privacy.integers import SMOOTH
 from shared.toml import Table, parse, read_text
 
 
@@ -47,6 +49,8 @@ class PolicyTable(Table):
     most_rounds: Annotated[int, Field(ge=1)] = 10_000
     most_records: Annotated[int, Field(ge=1)] = 100
     least_patients: Annotated[int, Field(ge=1)] = 20
+    metric_noise: Annotated[float, Field(gt=SMOOTH, le=MOST_NOISE)] | None = None  # absent: no accuracy is ever published
+    most_metrics: Annotated[int, Field(ge=1)] = 3
 
     @property
     def policy(self) -> Policy:

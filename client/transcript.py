@@ -67,6 +67,11 @@ class Transcript:
             self._chain.append(_body(*self._news) | {"times": self._times})
         self._news, self._times = None, 0
 
+    def close(self) -> None:
+        """Write what was only counted, and let other processes open the file."""
+        self.flush()
+        self._chain.close()
+
     def _count(self, call: str, content: bytes, headers: dict[str, int]) -> None:
         if self._news != (call, content, headers) or self._times >= FLUSH:
             self.flush()

@@ -12,7 +12,14 @@ from typing import Any
 
 import httpx
 from flwr.common.serde import fab_to_proto
-from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
@@ -83,8 +90,15 @@ class Control:
         return list(self._client.ListNodes(ListNodesRequest()).nodes_info)
 
     def register(self, sites: Mapping[str, PublicKey]) -> dict[str, int]:
-        """Register the sites' public keys that are not registered yet; return each site's node id."""
-        known = {node.public_key for node in self.nodes()}
+        """Register the sites' public keys, and take every other key off; return each site's node id."""
+        wanted, known = {key.pem for key in sites.values()}, set()
+        for node in self.nodes():
+            if node.status == NodeStatus.UNREGISTERED:
+                continue
+            if node.public_key in wanted:
+                known.add(node.public_key)
+            else:
+                self._client.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
         for name, key in sites.items():
             if key.pem not in known:
                 self._client.RegisterNode(RegisterNodeRequest(public_key=key.pem, name=name))

@@ -8,7 +8,7 @@ from typing import Any
 
 from server.deployment import Deployment
 from server.strategy import Run
-from shared.privacy.accounting import Release, spent
+from shared.privacy.accounting import spent
 
 VERSIONS = ("promptward", "flwr", "torch", "transformers", "dp-accounting", "numpy")
 Line = Mapping[str, Any]
@@ -50,7 +50,7 @@ def _site(name: str, run: Run, lines: Sequence[Line]) -> dict[str, Any]:
     contributed = [line for line in lines if name in line["contributed"]]
     mechanism, privacy = run.mechanism, run.task.card.privacy
     releases = len(contributed) * run.task.card.plan.local_steps
-    found = spent([Release(mechanism.sample_rate, mechanism.noise_multiplier, mechanism.exact)] * releases, privacy.delta)
+    found = spent([mechanism.spends] * releases, privacy.delta)
     return {
         "name": name,
         "epsilon": found.epsilon,

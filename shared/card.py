@@ -53,8 +53,8 @@ class PrivacyTable(Table):
     adjacency: Literal["add-or-remove-one"] = "add-or-remove-one"
     delta: Annotated[float, Field(gt=0, lt=1e-2)]
     sample_rate: Rate
-    clip_norm: Positive
-    noise_multiplier: Positive | None = None  # give this, or epsilon and it is calibrated
+    clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)]
+    noise_multiplier: Annotated[float, Field(gt=0, le=10_000)] | None = None  # give this, or epsilon and it is calibrated
     epsilon: Positive | None = None
     max_records: Annotated[int, Field(ge=1, le=1000)] = 1  # k_max: records of one patient that a step may look at
 

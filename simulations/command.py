@@ -16,7 +16,7 @@ from server.strategy import RoundSeen
 from shared.card import Task
 from shared.errors import InputError, RunError
 from shared.peft_format import save_prompt
-from shared.privacy.accounting import Release, epsilon_of
+from shared.privacy.accounting import epsilon_of
 from simulations.evaluate import score
 from simulations.federation import Federation, Stopwatch, prepare, run_seed
 from simulations.options import FILE, Changes, Options, varied
@@ -159,8 +159,7 @@ class Curve:
 
     def _epsilon(self, rounds: int) -> float:
         """Return what a site has spent that took part in every round so far."""
-        mechanism, card = self._federation.mechanism, self._federation.task.card
-        one = Release(mechanism.sample_rate, mechanism.noise_multiplier, mechanism.exact)
+        one, card = self._federation.mechanism.spends, self._federation.task.card
         return epsilon_of([one] * (rounds * card.plan.local_steps), card.privacy.delta)
 
 

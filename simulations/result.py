@@ -96,7 +96,7 @@ def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) ->
         nothing = dict.fromkeys(("epsilon", "epsilon_rigorous", "delta", "accountant", "cross_checks", "mu", "attacker_accuracy"))
         return common | nothing | {"releases": releases_of(card)}
     most = max((outcome.spent[name] for outcome in outcomes), key=lambda spent: spent.epsilon)
-    mu, accuracy = _attacker(mechanism.sample_rate, mechanism.noise_multiplier, most.releases, most.delta)
+    mu, accuracy = _attacker(mechanism.spends, most.releases, most.delta)
     return common | {
         "epsilon": most.epsilon,
         "epsilon_rigorous": most.rigorous if mechanism.exact else None,
@@ -110,8 +110,8 @@ def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) ->
 
 
 @functools.cache
-def _attacker(rate: float, sigma: float, releases: int, delta: float) -> tuple[float, float]:
-    return attacker([Release(rate, sigma)] * releases, delta)
+def _attacker(one: Release, releases: int, delta: float) -> tuple[float, float]:
+    return attacker([one] * releases, delta)
 
 
 def _metrics(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:

@@ -4,11 +4,14 @@ It is what the exact path (`clip`, `noise`) is tested against, and what privacy.
 sum, so no denominator enters; non-finite patients are dropped; a new optimizer a release carries nothing over.
 """
 
+import math
+
 import torch
 from opacus.optimizers import DPOptimizer
 from scipy.special import ndtri
 from torch import Tensor
 
+from shared.privacy.clip import drop_non_finite
 from shared.privacy.guarantee import NoisedSum
 from shared.privacy.source import Stream, uniform
 
@@ -42,10 +45,18 @@ def gaussian(shape: tuple[int, ...], std: float, stream: Stream) -> Tensor:
 
 
 def float_release(gradients: Tensor, clip_norm: float, noise_multiplier: float, stream: Stream) -> NoisedSum:
-    """Clip, sum and noise patient gradients (N, P+L, D), all finite; N may be 0, which releases noise alone."""
+    """Clip, sum and noise patient gradients (N, P+L, D); N may be 0, which releases noise alone.
+
+    A patient whose gradient is not finite counts as zero. Without noise, and only then, the clip norm may be infinite.
+
+    Raises:
+        ValueError: a clip norm or a noise multiplier that is none.
+    """
+    if not (clip_norm > 0 and 0 <= noise_multiplier < math.inf and (clip_norm < math.inf or noise_multiplier == 0)):
+        raise ValueError(f"clip_norm {clip_norm} with noise_multiplier {noise_multiplier} protects nobody")
     summed = torch.nn.Parameter(torch.zeros(gradients.shape[1:]))
     optimizer = StreamNoiseOptimizer(torch.optim.SGD([summed], lr=1.0), clip_norm, noise_multiplier, stream)
-    summed.grad_sample = gradients.float()  # type: ignore[attr-defined]
+    summed.grad_sample = drop_non_finite(gradients.float())  # type: ignore[attr-defined]
     optimizer.pre_step()
     assert summed.grad is not None  # noqa: S101 (for the type checker)
     value = summed.grad.detach().clone().double().numpy()

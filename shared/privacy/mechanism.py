@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.privacy.clip import STEPS, clipped_sum, drop_non_finite
+from shared.privacy.accounting import MOST_NOISE, Release
+from shared.privacy.clip import STEPS, clipped_sum
 from shared.privacy.float_path import float_release
 from shared.privacy.guarantee import NoisedSum
+from shared.privacy.integers import COORDINATES
 from shared.privacy.noise import add_noise
 from shared.privacy.source import Stream
 
 Update = NDArray[Any]  # what leaves: int32 grid units on the exact path, float32 on the float path
 WIDEST = np.iinfo(np.int32)
+LEAST_CLIP, MOST_CLIP = 1e-30, 1e30  # far from where a double's quotients overflow or vanish
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Mechanism:
         exact: integers with discrete Gaussian noise; False is the float path, which also serves without noise.
 
     Raises:
-        ValueError: a number that is no such parameter, noise around an unclipped sum, or an exact path without noise.
+        ValueError: a number that is no such parameter, noise around an unclipped sum, an exact path without noise, or numbers
+            so small or large that arithmetic would break the guarantee.
     """
 
     sample_rate: float
@@ -45,6 +49,10 @@ class Mechanism:
             raise ValueError("noise protects nobody without a clip norm")
         if self.exact and self.noise_multiplier == 0:
             raise ValueError("the exact path is for releases with noise")
+        if self.noise_multiplier > 0 and not LEAST_CLIP <= self.clip_norm <= MOST_CLIP:
+            raise ValueError(f"clip_norm {self.clip_norm} is outside {LEAST_CLIP:g} to {MOST_CLIP:g}: {self} is no mechanism")
+        if self.noise_multiplier > MOST_NOISE:
+            raise ValueError(f"noise_multiplier {self.noise_multiplier} is over {MOST_NOISE:g}: {self} is no mechanism")
 
     @property
     def noise_std(self) -> float:
@@ -55,6 +63,11 @@ class Mechanism:
     def dtype(self) -> np.dtype[Any]:
         """The dtype of what leaves."""
         return np.dtype(np.int32 if self.exact else np.float32)
+
+    @property
+    def spends(self) -> Release:
+        """One release as the accountant takes it."""
+        return Release(self.sample_rate, self.noise_multiplier, STEPS if self.exact else None)
 
     @property
     def grid(self) -> float:
@@ -72,10 +85,14 @@ def release(gradients: Tensor, mechanism: Mechanism, stream: Stream) -> NoisedSu
 
     The patients must be a Poisson draw at `mechanism.sample_rate`; a second call needs a new draw and a new stream.
     A patient whose gradient is not finite counts as zero on either path.
+
+    Raises `ValueError` for more coordinates than the accountant reckons with.
     """
+    if math.prod(gradients.shape[1:]) > COORDINATES:
+        raise ValueError(f"{tuple(gradients.shape[1:])} are more than the {COORDINATES} coordinates that epsilon is proven for")
     if mechanism.exact:
         return add_noise(clipped_sum(gradients, mechanism.clip_norm), mechanism.noise_multiplier, stream)
-    return float_release(drop_non_finite(gradients), mechanism.clip_norm, mechanism.noise_multiplier, stream)
+    return float_release(gradients, mechanism.clip_norm, mechanism.noise_multiplier, stream)
 
 
 def encode(total: Update, mechanism: Mechanism) -> Update:

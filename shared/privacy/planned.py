@@ -3,21 +3,25 @@
 from shared.card import TaskCard
 from shared.errors import InputError
 from shared.privacy.accounting import calibrate, epsilon
+from shared.privacy.clip import STEPS
 from shared.privacy.mechanism import Mechanism
 
 
 def mechanism_of(card: TaskCard) -> Mechanism:
     """Return the card's mechanism; a card that gives epsilon instead of noise is calibrated (seconds, then remembered).
 
+    Calibration counts every local step of every round, on the card's own grid. `max_records` does not enter: a patient is
+    drawn and clipped as one, whatever the number of records.
     Raises `InputError` when the epsilon cannot be reached.
     """
     privacy = card.privacy
+    exact = privacy.mechanism == "discrete-gaussian"
     sigma = privacy.noise_multiplier
     if sigma is None:
         if privacy.epsilon is None:
             raise InputError("[privacy] needs noise_multiplier or epsilon; give one.")
-        sigma = calibrate(privacy.epsilon, privacy.delta, privacy.sample_rate, releases_of(card))
-    return Mechanism(privacy.sample_rate, privacy.clip_norm, sigma, privacy.mechanism == "discrete-gaussian")
+        sigma = calibrate(privacy.epsilon, privacy.delta, privacy.sample_rate, releases_of(card), STEPS if exact else None)
+    return Mechanism(privacy.sample_rate, privacy.clip_norm, sigma, exact)
 
 
 def releases_of(card: TaskCard) -> int:
@@ -27,5 +31,5 @@ def releases_of(card: TaskCard) -> int:
 
 def epsilon_of_plan(card: TaskCard) -> float:
     """Return the PLD epsilon that a site has spent when it took part in every round."""
-    mechanism = mechanism_of(card)
-    return epsilon(mechanism.sample_rate, mechanism.noise_multiplier, releases_of(card), card.privacy.delta)
+    one = mechanism_of(card).spends
+    return epsilon(one.sample_rate, one.noise_multiplier, releases_of(card), card.privacy.delta, one.steps)

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,25 +22,35 @@ Open = Callable[..., Hospital]
 
 
 @pytest.fixture
-def open_hospital(task: Task, scorer: Scorer, patients: Pool, tmp_path: Path) -> Open:
-    """Return a function that opens the same hospital on the same files, as after a restart."""
+def open_hospital(task: Task, scorer: Scorer, patients: Pool, tmp_path: Path) -> Iterator[Open]:
+    """Return a function that opens the same hospital on the same files, as after a restart: the one before is closed."""
+    living: list[Hospital] = []
 
-    def opened(epsilon: float = 100.0, steps: int = 1, source: SecureSource | None = None) -> Hospital:
+    def close() -> None:
+        while living:
+            living.pop().close()
+
+    def opened(epsilon: float = 100.0, steps: int = 1, source: SecureSource | None = None, home: Path = tmp_path) -> Hospital:
+        close()
         proposal = Proposal(task.digest, LocalPlan(Mechanism(0.5, 1.0, 3.0), steps, 0.1, 5.0), 6, 2)
         policy = Policy(epsilon, 1e-4, (task.digest,), epsilon)
-        return Hospital(
+        ledger, log = Ledger(Chain(home / "ledger.jsonl")), Chain(home / "egress.jsonl")
+        hospital = Hospital(
             name="North",
             policy=policy,
             proposal=proposal,
             pool=patients,
             scorer=scorer,
             source=source or SecureSource(),
-            ledger=Ledger(Chain(tmp_path / "ledger.jsonl")),
-            gate=Gate(scorer.shape, proposal.plan.mechanism.dtype, Chain(tmp_path / "egress.jsonl")),
-            outbox=Outbox(tmp_path / "outbox"),
+            ledger=ledger,
+            gate=Gate(scorer.shape, proposal.plan.mechanism.dtype, log),
+            outbox=Outbox(home / "outbox"),
         )
+        living.append(hospital)
+        return hospital
 
-    return opened
+    yield opened
+    close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,15 @@ from shared.wire import Request, sha256, unpack_reply
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(PromptShape(2, 2, 16), np.dtype(np.int32), Chain(tmp_path / "egress.jsonl"))
+def log(tmp_path: Path) -> Iterator[Chain]:
+    chain = Chain(tmp_path / "egress.jsonl")
+    yield chain
+    chain.close()
+
+
+@pytest.fixture
+def gate(log: Chain) -> Gate:
+    return Gate(PromptShape(2, 2, 16), np.dtype(np.int32), log)
 
 
 def test_what_passes_is_logged_with_its_hash(gate: Gate, ask: Callable[..., Request]) -> None:
@@ -34,7 +41,7 @@ def test_anything_else_stays_inside(gate: Gate, ask: Callable[..., Request], upd
     assert not gate.log.path.exists()
 
 
-def test_a_float_that_is_not_finite_stays_inside_too(tmp_path: Path, ask: Callable[..., Request]) -> None:
-    gate = Gate(PromptShape(2, 2, 16), np.dtype(np.float32), Chain(tmp_path / "egress.jsonl"))
+def test_a_float_that_is_not_finite_stays_inside_too(log: Chain, ask: Callable[..., Request]) -> None:
+    gate = Gate(PromptShape(2, 2, 16), np.dtype(np.float32), log)
     with pytest.raises(RefusedError, match="not finite"):
         gate.release(ask(), np.full((4, 16), np.inf, np.float32))

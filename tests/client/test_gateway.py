@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from flwr.app import Array as FlowerArray
-from flwr.app import ArrayRecord, RecordDict
+from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.proto import fab_pb2, fleet_pb2, heartbeat_pb2, message_pb2, node_pb2, run_pb2
 
 from client import gateway as module
@@ -17,8 +17,8 @@ from client.fleet import Terms, sha256_of
 from client.gateway import Gateway, Identity
 from client.transcript import Transcript, read_transcript
 from shared.errors import RefusedError
-from shared.flower import envelope_of, give_id, tree_of
-from shared.wire import pack_reply, sha256
+from shared.flower import envelope_of, give_id, identify, objects_of, tree_of
+from shared.wire import Request, pack_reply, pack_request, sha256
 from tests.client.test_fleet import NODE, RUN, SHAPE, UPDATE, incoming, pushed, reply_of, request
 
 APP, KEY = b"the bundle", b"our key"
@@ -46,6 +46,7 @@ class Coordinator:
         self.bundle = APP
         self.messages: list[tuple[Any, Any]] = []
         self.dead = False
+        self.objects: dict[str, bytes] = {}
 
     def forward(self, call: str, raw: bytes, headers: Any) -> bytes:
         assert ("x-else", "no") not in headers
@@ -80,7 +81,10 @@ class Coordinator:
         return fab_pb2.GetFabResponse(fab=fab_pb2.Fab(content=self.bundle, hash_str=sha256_of(APP)))
 
     def PullObject(self, raw: bytes) -> Any:
-        return message_pb2.PullObjectResponse(object_found=True, object_available=True, object_content=bytes(100))
+        content = self.objects.get(message_pb2.PullObjectRequest.FromString(raw).object_id)
+        return message_pb2.PullObjectResponse(
+            object_found=content is not None, object_available=bool(content), object_content=content
+        )
 
     def ConfirmMessageReceived(self, raw: bytes) -> Any:
         return message_pb2.ConfirmMessageReceivedResponse()
@@ -142,10 +146,15 @@ def pull(gateway: Gateway) -> Any:
 
 def ask(coordinator: Coordinator, gateway: Gateway) -> Any:
     """Let an honest request in and return it as Flower's message."""
-    message = request()
-    give_id(message, message.object_id)
-    coordinator.messages.append((envelope_of(message), tree_of(message)))
+    message = send(coordinator, request())
     assert len(pull(gateway).messages_list) == 1
+    return message
+
+
+def send(coordinator: Coordinator, message: Any) -> Any:
+    give_id(message, message.object_id)
+    coordinator.objects |= objects_of(message)
+    coordinator.messages.append((envelope_of(message), tree_of(message)))
     return message
 
 
@@ -161,8 +170,6 @@ def push(gateway: Gateway, reply: Any) -> None:
 
 
 def answer_to(message: Any, content: RecordDict) -> Any:
-    from flwr.app import Message
-
     return Message(content, reply_to=message)
 
 
@@ -240,6 +247,7 @@ def test_a_hostile_run_never_reaches_the_supernode(
 def test_a_site_that_was_killed_takes_its_place_over(
     coordinator: Coordinator, gateway: Gateway, open_gateway: Callable[[], Gateway]
 ) -> None:
+    gateway.close()
     again = open_gateway()
     again.call("ActivateNode", fleet_pb2.ActivateNodeRequest(public_key=KEY, heartbeat_interval=30).SerializeToString(), HEADERS)
     assert [call for call, _ in coordinator.calls] == ["ActivateNode", "ActivateNode", "DeactivateNode", "ActivateNode"]
@@ -280,13 +288,47 @@ def test_a_call_cannot_carry_words_out(coordinator: Coordinator, gateway: Gatewa
     assert len(coordinator.calls) == before
 
 
-def test_an_object_larger_than_a_request_can_be_does_not_come_in(coordinator: Coordinator, gateway: Gateway) -> None:
+def wide() -> Any:
+    identify(RUN)
+    return Message(pack_request(Request("a" * 64, "run1", 1, np.zeros((1000, 1000), np.float32))), NODE, "train")
+
+
+def incomplete(coordinator: Coordinator) -> None:
+    send(coordinator, request())
+    coordinator.objects.popitem()
+
+
+def never_there(coordinator: Coordinator) -> None:
+    send(coordinator, request())
+    coordinator.objects = dict.fromkeys(coordinator.objects, b"")
+
+
+def forged(coordinator: Coordinator) -> None:
+    send(coordinator, request())
+    coordinator.objects = dict.fromkeys(coordinator.objects, b"something else")
+
+
+def too_large(coordinator: Coordinator) -> None:
+    send(coordinator, wide())
+
+
+@pytest.mark.parametrize("hostile", [incomplete, never_there, forged, too_large])
+def test_a_message_that_is_not_whole_never_reaches_the_supernode(
+    coordinator: Coordinator, gateway: Gateway, hostile: Callable[[Coordinator], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ARRIVAL", 0.1)
+    hostile(coordinator)
+    assert not pull(gateway).messages_list
+
+
+def test_the_supernode_gets_the_objects_without_another_call(coordinator: Coordinator, gateway: Gateway) -> None:
     message = ask(coordinator, gateway)
-    wanted = message_pb2.PullObjectRequest(node=node(), run_id=RUN, object_id=message.metadata.message_id)
-    assert gateway.call("PullObject", wanted.SerializeToString(), HEADERS)
-    coordinator.PullObject = lambda raw: message_pb2.PullObjectResponse(object_content=bytes(10**6))  # type: ignore[method-assign]
-    with pytest.raises(RefusedError, match="at most"):
-        gateway.call("PullObject", wanted.SerializeToString(), HEADERS)
+    before = len(coordinator.calls)
+    for name, content in objects_of(message).items():
+        wanted = message_pb2.PullObjectRequest(node=node(), run_id=RUN, object_id=name)
+        answer = message_pb2.PullObjectResponse.FromString(gateway.call("PullObject", wanted.SerializeToString(), HEADERS))
+        assert answer.object_content == content
+    assert len(coordinator.calls) == before
 
 
 def test_no_coordinator_is_no_news(coordinator: Coordinator, gateway: Gateway) -> None:

@@ -1,15 +1,18 @@
 """A real site from its files: the site file, a table and the card."""
 
+import os
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from client.hospital import Hospital
 from client.ledger import read_ledger
 from client.opening import open_hospital
 from client.site import load_site
 from shared.card import Task
-from shared.errors import InputError, RefusedError
+from shared.errors import InputError, RefusedError, RunError
 from shared.privacy.source import SecureSource
 from shared.prompt import Array
 from shared.wire import Request, unpack_reply
@@ -29,12 +32,30 @@ def site_file(tmp_path: Path, task: Task) -> Path:
 
 
 def test_a_hospital_opens_answers_and_charges(site_file: Path, task: Task, prompt: Array) -> None:
-    hospital = open_hospital(load_site(site_file), task)
+    with closing(open_hospital(load_site(site_file), task)) as hospital:
+        answers_and_charges(hospital, task, prompt, site_file.parent / "north.jsonl")
+
+
+def answers_and_charges(hospital: Hospital, task: Task, prompt: Array, ledger: Path) -> None:
     assert isinstance(hospital.source, SecureSource)
     assert hospital.pool.patients == 30  # test patients are never trained on
     reply = hospital.respond(Request(task.digest, "run1", 1, prompt))
     assert unpack_reply(reply, np.dtype(np.int32)).shape == (4, 16)
-    assert [event.round for event in read_ledger(site_file.parent / "north.jsonl")] == [1]
+    assert [event.round for event in read_ledger(ledger)] == [1]
+
+
+def test_a_second_process_is_refused_before_any_work(site_file: Path, task: Task) -> None:
+    site = load_site(site_file)
+    with closing(open_hospital(site, task)):
+        site.data.path.unlink()  # whoever reads the table says that it is gone
+        with pytest.raises(
+            RunError, match=rf"north.jsonl: another promptward process \(pid {os.getpid()}\) has this file open; stop"
+        ):
+            open_hospital(site, task)
+    with pytest.raises(InputError, match="no such file"):  # and what fails half-way lets go of the files
+        open_hospital(site, task)
+    with pytest.raises(InputError, match="no such file"):
+        open_hospital(site, task)
 
 
 @pytest.mark.parametrize(

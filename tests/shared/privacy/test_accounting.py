@@ -1,9 +1,10 @@
 import itertools
+import math
 
 import pytest
 
 from shared.errors import InputError
-from shared.privacy.accounting import Release, attacker, calibrate, epsilon, epsilon_of, spent
+from shared.privacy.accounting import FINE, Release, attacker, calibrate, epsilon, epsilon_of, spent
 
 # privacy.md, table 2.1: computed there with the same three libraries.
 TABLE = [
@@ -23,10 +24,17 @@ def test_known_settings(rate: float, sigma: float, count: int, delta: float, exp
 @pytest.mark.slow
 @pytest.mark.parametrize(("rate", "sigma", "count"), GRID)
 def test_three_accountants_agree(rate: float, sigma: float, count: int) -> None:
-    found = spent([Release(rate, sigma)] * count, 1e-4)
+    """privacy.md, 2.1. RDP is within 25 % of PLD where a patient's loss is near Gaussian: drawn often, or over many releases.
+
+    Elsewhere it is not (up to 6 times, at rate .01 and one release): the loss is then a rare jump, whose tail moments bound badly.
+    """
+    found = spent([Release(rate, sigma, 20_000)] * count, 1e-4)
+    assert all(0 < number < math.inf for number in (found.epsilon, found.prv, found.rdp, found.rigorous))  # none is missing
     assert found.epsilon <= found.prv + 0.02
-    assert found.epsilon <= found.rdp
+    assert found.epsilon <= found.rdp <= found.rigorous * (1 + 1e-6)
     assert found.releases == count
+    if rate >= 0.5 or rate * count >= 1:
+        assert found.rdp / found.epsilon < 1.25
 
 
 def test_the_coarse_grid_stays_an_upper_bound() -> None:
@@ -36,18 +44,32 @@ def test_the_coarse_grid_stays_an_upper_bound() -> None:
 
 
 def test_tasks_on_the_same_patients_compose_jointly() -> None:
-    """privacy.md §2: three tasks of 3.50, 3.54 and 3.26 are 5.71 jointly, not 10.30."""
-    tasks = [[Release(0.05, 1.0)] * 100, [Release(0.05, 1.0)] * 100]
-    one = spent(tasks[0], 1e-5).epsilon
-    both = spent(tasks[0] + tasks[1], 1e-5)
-    assert one < both.epsilon < 2 * one
-    assert both.epsilon == pytest.approx(epsilon(0.05, 1.0, 200, 1e-5), abs=1e-6)
+    """privacy.md, 2.2 (c): three tasks of 3.50, 3.54 and 3.26 are 5.71 jointly at delta 1e-5, not 10.30 at 3e-5."""
+    tasks = [[Release(0.05, 1.0)] * 100, [Release(0.1, 1.5)] * 100, [Release(0.02, 0.8)] * 200]
+    alone = [epsilon_of(task, 1e-5, FINE) for task in tasks]
+    assert alone == pytest.approx([3.50, 3.54, 3.26], abs=5e-3)
+    jointly = spent(itertools.chain(*tasks), 1e-5)
+    assert jointly.epsilon == pytest.approx(5.71, abs=5e-3)
+    assert jointly.rdp == pytest.approx(6.38, abs=1e-2)
 
 
 def test_order_does_not_matter_and_nothing_spends_nothing() -> None:
     a, b = Release(0.1, 2.0), Release(0.2, 3.0)
     assert spent([a, b, a], 1e-4) == spent([b, a, a], 1e-4)
     assert spent([], 1e-4).epsilon == 0
+
+
+@pytest.mark.parametrize("delta", [0.0, -1e-4, 1.0, math.nan])
+def test_a_delta_that_is_none_is_refused(delta: float) -> None:
+    for count in (0, 1):
+        with pytest.raises(InputError, match="give a number between 0 and 1"):
+            spent([Release(0.1, 2.0)] * count, delta)
+
+
+@pytest.mark.parametrize("numbers", [(0.0, 1.0), (1.1, 1.0), (math.nan, 1.0), (0.5, math.inf), (0.5, math.nan), (0.5, -1.0)])
+def test_what_is_no_release_cannot_be_accounted(numbers: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="cannot be accounted"):
+        Release(*numbers)
 
 
 def test_a_release_without_noise_cannot_be_accounted() -> None:
@@ -64,6 +86,12 @@ def test_calibration_meets_its_target_closely() -> None:
 def test_an_epsilon_out_of_reach_is_said() -> None:
     with pytest.raises(InputError, match="cannot be reached with 50 releases at rate 1; raise epsilon"):
         calibrate(1e-4, 1e-9, 1.0, 50)
+
+
+@pytest.mark.parametrize("target", [0.0, -1.0, math.nan, math.inf])
+def test_an_epsilon_that_is_no_target_is_refused(target: float) -> None:
+    with pytest.raises(InputError, match="is no target; give a number above 0"):
+        calibrate(target, 1e-4, 0.5, 10)
 
 
 def test_an_attacker_against_one_gaussian_release() -> None:

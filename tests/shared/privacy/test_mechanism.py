@@ -1,5 +1,6 @@
 """Clipping bounds every patient; the noise has the stated law, and the same test rejects another scale."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from shared.privacy.clip import clipped_sum as exact_sum
-from shared.privacy.float_path import gaussian
+from shared.privacy.float_path import float_release, gaussian
 from shared.privacy.mechanism import Mechanism, decode, encode, release, without_privacy
 from shared.privacy.noise import _measurement, discrete_gaussian
 from shared.privacy.source import SecureSource, SimulationSource, Stream
@@ -77,6 +78,26 @@ def test_one_patient_moves_the_sum_by_at_most_the_clip_norm(scale: float, clip: 
     if scale < 1e6:
         moved = bare(gradients, clip, False) - bare(gradients[:5], clip, False)
         assert float(moved.norm()) <= clip * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e39])
+def test_the_float_path_by_itself_drops_a_patient_that_is_not_finite(bad: float) -> None:
+    gradients = torch.ones(3, 2, 2, dtype=torch.float64)
+    gradients[1, 0, 1] = bad  # the last is finite in double precision only
+    found, wanted = (float_release(g, 1.0, 1.0, stream()).value for g in (gradients, gradients[[0, 2]]))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("numbers", [(0.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, math.nan), (math.inf, 1.0), (math.nan, 1.0)])
+def test_the_float_path_refuses_numbers_without_a_guarantee(numbers: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="protects nobody"):
+        float_release(torch.zeros(0, 2, 2), *numbers, stream())
+
+
+def test_more_coordinates_than_epsilon_is_proven_for_are_refused() -> None:
+    gradients = torch.zeros(1, 1, 1).expand(0, 2**12, 2**12 + 1)
+    with pytest.raises(ValueError, match="coordinates that epsilon is proven for"):
+        release(gradients, Mechanism(0.5, 1.0, 2.0), stream())
 
 
 @both_paths
@@ -163,7 +184,17 @@ def test_opendp_gives_the_same_guarantee() -> None:
 
 
 @pytest.mark.parametrize(
-    "numbers", [(0.0, 1.0, 1.0), (0.5, 0.0, 1.0), (0.5, 1.0, -1.0), (0.5, float("inf"), 1.0), (0.5, float("nan"), 1.0)]
+    "numbers",
+    [
+        (0.0, 1.0, 1.0),
+        (0.5, 0.0, 1.0),
+        (0.5, 1.0, -1.0),
+        (0.5, float("inf"), 1.0),
+        (0.5, float("nan"), 1.0),
+        (0.5, 1e-310, 1.0),
+        (0.5, 1e40, 1.0),
+        (0.5, 1.0, 1e14),
+    ],
 )
 def test_a_mechanism_without_a_guarantee_cannot_be_made(numbers: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match=r"is no mechanism|protects nobody"):
