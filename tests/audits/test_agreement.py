@@ -273,6 +273,18 @@ def test_a_site_that_was_left_out_agrees_with_what_it_charged(
     assert said[-1].startswith("did not take part: it answered with error code 4242")
 
 
+def test_charges_of_other_tasks_and_of_published_counts_are_no_disagreement(files: Files) -> None:
+    def more(lines: list[dict[str, Any]]) -> None:
+        for number, kind in enumerate(("metric", "metric", "training")):
+            other = {"task": "f" * 64, "run": "other"} if kind == "training" else {"run": "", "round": 0}
+            lines.append(
+                {"time": lines[-1]["time"], "body": lines[0]["body"] | other | {"kind": kind, "payload": f"{number:064d}"}}
+            )
+
+    rewritten(files.site("South") / "ledger.jsonl", more)
+    assert audited(files) == 0
+
+
 def test_who_showed_nothing_is_named(files: Files) -> None:
     assert promptward.main(["audit", str(files.run), "--site", str(files.site("North"))]) == 0
     agreement = json.loads((files.run / "audit.json").read_text())["audits"]["agreement"]
