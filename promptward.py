@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "doctor", "what is wrong on this machine, before a run", _doctor_arguments, _doctor)
     _add(commands, "transcript", "what left a hospital, byte by byte", _transcript_arguments, _transcript)
     _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
+    _add(commands, "audit", "audit what was shared in a run", _audit_arguments, _audit)
     _add(commands, "keys", "keys and certificates of a federation", _keys_arguments, _keys)
     _add(commands, "publish", "a noised accuracy of a prompt on a hospital's own test patients", _publish_arguments, _publish)
     return parser
@@ -141,6 +142,18 @@ def _ledger_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _ledger(args: argparse.Namespace) -> int:
     from client.ledger_command import run
+
+    return run(args)
+
+
+def _audit_arguments(parser: argparse.ArgumentParser) -> None:
+    from audits.audit_arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from audits.audit_command import run
 
     return run(args)
 

@@ -63,6 +63,7 @@ def _site(name: str, run: Run, lines: Sequence[Line]) -> dict[str, Any]:
         "clip_norm": mechanism.clip_norm,
         "releases": releases,
         "bytes_up_per_round": max((line["reply_bytes"].get(name, 0) for line in contributed), default=0),
+        "bytes_up": sum(line["reply_bytes"].get(name, 0) for line in contributed),
         "rounds_contributed": len(contributed),
         "rounds_left_out": {line["round"]: line["left_out"][name] for line in lines if name in line["left_out"]},
     }
@@ -72,6 +73,10 @@ def summary(result: Mapping[str, Any]) -> str:
     """Return how the run ended in one sentence; a run that lost a site never says that all is well."""
     if result["complete"]:
         return f"Complete: all {len(result['sites'])} sites contributed to all {result['rounds']} rounds."
-    lost = [f"{s['name']} in {len(s['rounds_left_out'])} rounds" for s in result["sites"] if s["rounds_left_out"]]
+    lost = [f"{s['name']} in {_rounds(len(s['rounds_left_out']))}" for s in result["sites"] if s["rounds_left_out"]]
     done = f"{result['rounds_done']} of {result['rounds']} rounds were run"
     return f"Not complete: {done}" + (f"; left out: {', '.join(lost)}." if lost else ".")
+
+
+def _rounds(count: int) -> str:
+    return "1 round" if count == 1 else f"{count} rounds"

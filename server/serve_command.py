@@ -25,6 +25,7 @@ from server.deployment import Deployment, facts_of, write_json
 from server.flower_link import Control, link_command, link_environment
 from server.outcome import outcome, summary
 from server.patience import Patience
+from server.report import write_report
 from server.roster import admitted
 from server.strategy import Run
 from shared.card import Task
@@ -235,7 +236,7 @@ def _table(run_: Run, state: Mapping[str, Any]) -> Table:
 
 
 def _finish(deployment: Deployment, run_: Run, scorer: Scorer, seconds: float) -> dict[str, Any]:
-    """Write result.json and the prompt."""
+    """Write result.json, report.html and the prompt."""
     result = outcome(deployment, run_, seconds)
     latest = deployment.files.latest(run_)
     if latest is None:
@@ -243,6 +244,7 @@ def _finish(deployment: Deployment, run_: Run, scorer: Scorer, seconds: float) -
     sites = [{key: site[key] for key in ("name", "epsilon", "delta", "accountant", "unit")} for site in result["sites"]]
     save_prompt(deployment.folder / "prompt", latest.state.published, run_.task, scorer, {"privacy": True, "sites": sites})
     write_json(deployment.folder / "result.json", result)
+    write_report(result, run_.task.card, deployment.folder / "report.html")
     return result
 
 

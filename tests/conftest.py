@@ -21,6 +21,7 @@ from shared.backbone import fingerprint
 from shared.card import Task
 from shared.prompt import Array
 from shared.scoring import Scorer, build
+from tests.books import Files, play
 
 WORDS = [
     "[PAD]",
@@ -136,3 +137,9 @@ def make_cohort(task: Task, patients: int, seed: int, records: int = 1) -> Cohor
 @pytest.fixture(scope="session")
 def patients(task: Task, scorer: Scorer) -> Pool:
     return pool(make_cohort(task, 30, seed=0, records=2), scorer)
+
+
+@pytest.fixture(scope="session")
+def played(task: Task, scorer: Scorer, prompt: Array, patients: Pool, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """The files of a federation in which everything went well; copy them before changing them."""
+    return play(task, scorer, prompt, patients, tmp_path_factory.mktemp("played"))

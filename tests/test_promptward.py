@@ -7,6 +7,7 @@ import pytest
 import promptward
 
 ROOT = Path(__file__).parents[1]
+COMMANDS = ("simulate", "serve", "join", "audit", "ledger", "publish", "keys", "doctor", "transcript")
 
 
 def started(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -15,7 +16,11 @@ def started(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], *([name, "--help"] for name in ("simulate", "keys", "doctor", "transcript")), ["keys", "trial", "--help"]],
+    [
+        ["--help"],
+        *([name, "--help"] for name in ("simulate", "keys", "doctor", "transcript", "audit", "serve", "join", "publish")),
+        ["keys", "trial", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     run = f"import sys, promptward\ntry: promptward.main({words})\nexcept SystemExit: pass\n"

@@ -1,0 +1,23 @@
+"""The command line of `promptward audit`, apart from its work so that `--help` imports nothing."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run directory of `promptward serve` or `simulate`")
+    parser.add_argument(
+        "--site",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATH",
+        help="a hospital's transcript (LEDGER.transcript.jsonl), or the folder of its ledger",
+    )
+    parser.add_argument(
+        "--ledger", type=Path, nargs="+", action="extend", default=[], metavar="PATH", help="a ledger that lies elsewhere"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where audit.html and audit.json are written (default: RUN)")
+    parser.add_argument("--json", action="store_true", help="print audit.json instead of a summary")
