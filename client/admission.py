@@ -1,17 +1,26 @@
 """What comes in at a hospital's edge: a run is vetted before the SuperNode hears of it; a message comes in whole or not at all."""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.proto import fab_pb2, message_pb2, node_pb2, run_pb2
 
 from client import fleet
-from client.fleet import Asked, Terms
-from client.line import Headers, Line
+from client.fleet import Asked, Headers, Terms
+from client.line import Line
 from shared.errors import RefusedError
 
 ARRIVAL = 30.0  # seconds that the objects of a message may take to be there
 RETRY = 0.5  # seconds between two questions for one that is not
+
+
+@dataclass(frozen=True)
+class Vetted:
+    """The coordinator's answers about a run that was vetted, for the SuperNode."""
+
+    run: bytes
+    bundle: bytes
 
 
 class Admission:
@@ -21,7 +30,7 @@ class Admission:
         """Start with nothing let in."""
         self._terms, self._line = terms, line
         self._banned: set[int] = set()
-        self.runs: set[int] = set()
+        self.runs: dict[int, Vetted] = {}
         self.asked: dict[str, Asked] = {}
         self.objects: dict[str, bytes] = {}
 
@@ -51,27 +60,20 @@ class Admission:
             return
         if run_id in self._banned:
             raise RefusedError(f"run {run_id} was refused before")
-        here = node_pb2.Node(node_id=node)
         try:
-            run = self._line.ask("GetRun", run_pb2.GetRunRequest(node=here, run_id=run_id), headers, run_pb2.GetRunResponse).run
-            fleet.admit_run(run, self._terms)
-            wanted = fab_pb2.GetFabRequest(node=here, hash_str=run.fab_hash, run_id=run_id)
-            self.bundle(self._line.send("GetFab", wanted.SerializeToString(), headers))
+            self.runs[run_id] = self._vetted(run_id, node_pb2.Node(node_id=node), headers)
         except RefusedError:
             self._banned.add(run_id)
             raise
-        self.runs.add(run_id)
 
-    def run(self, answer: bytes) -> bytes:
-        """Return an answer to GetRun when the run in it is ours."""
-        fleet.admit_run(run_pb2.GetRunResponse.FromString(answer).run, self._terms)
-        return answer
-
-    def bundle(self, answer: bytes) -> bytes:
-        """Return an answer to GetFab when the bundle in it is ours."""
-        content = fab_pb2.GetFabResponse.FromString(answer).fab.content
+    def _vetted(self, run_id: int, node: Any, headers: Headers) -> Vetted:
+        run = self._line.send("GetRun", run_pb2.GetRunRequest(node=node, run_id=run_id).SerializeToString(), headers)
+        fleet.admit_run(run_pb2.GetRunResponse.FromString(run).run, self._terms)
+        wanted = fab_pb2.GetFabRequest(node=node, hash_str=self._terms.bundle, run_id=run_id)
+        bundle = self._line.send("GetFab", wanted.SerializeToString(), headers)
+        content = fab_pb2.GetFabResponse.FromString(bundle).fab.content
         fleet.admit_bundle(content, fleet.sha256_of(content), self._terms)
-        return answer
+        return Vetted(run, bundle)
 
     def _fetch(self, run_id: int, tree: Any, node: int, headers: Headers) -> dict[str, bytes]:
         """Return all of a message's objects, so that nothing inside waits for one that never comes."""

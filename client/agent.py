@@ -24,7 +24,7 @@ from client.opening import open_hospital
 from client.site import federation_of, load_site
 from shared.bundle import bundle_hash
 from shared.card import Task
-from shared.errors import PromptwardError
+from shared.errors import PromptwardError, RefusedError
 from shared.flower import log_quietly
 from shared.logs import speak
 from shared.privacy.accounting import epsilon_of
@@ -131,7 +131,7 @@ def run(site_file: Path, folder: Path, source: Source) -> int:
         serve(hospital, Place(folder), bundle_hash())
     except PromptwardError as error:
         print(f"promptward: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return 2 if isinstance(error, RefusedError) else error.exit_code  # trying again would not change the hospital's mind
     return 0
 
 

@@ -17,9 +17,9 @@ import grpc
 import numpy as np
 
 from client.chain import Chain, read_chain
-from client.fleet import SERVICE, Terms
+from client.fleet import SERVICE, Headers, Terms
 from client.gateway import Gateway, Identity
-from client.line import Headers, Line
+from client.line import Line
 from client.transcript import Transcript
 from shared.errors import RefusedError
 from shared.logs import speak

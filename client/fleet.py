@@ -8,15 +8,17 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from flwr.proto import fab_pb2, fleet_pb2, heartbeat_pb2, message_pb2, run_pb2
 
 from shared.errors import RefusedError
-from shared.flower import envelope_of, inflate, objects_of, tree_of, with_content
+from shared.flower import envelope_of, inflate, objects_of, signed_by, timed_as, tree_of, with_content
 from shared.wire import FAILED, pack_reply, sha256, unpack_reply
 
+Headers = tuple[tuple[str, str | bytes], ...]
 SERVICE = "/flwr.proto.Fleet/"
 COORDINATOR = 1  # Flower's node id of the coordinator
 SLACK = 8192  # bytes that a message may hold beyond the tensor
@@ -33,12 +35,8 @@ REQUESTS: Mapping[str, Any] = {
     "PushMessages": fleet_pb2.PushMessagesRequest,
     "PushObject": message_pb2.PushObjectRequest,
 }
-HEADERS = frozenset(
-    {
-        *("flwr-public-key-bin", "flwr-timestamp", "flwr-signature-bin"),
-        *("flwr-package-name", "flwr-package-version", "flwr-component-name"),
-    }
-)
+KEY, TIME, SIGNATURE = "flwr-public-key-bin", "flwr-timestamp", "flwr-signature-bin"
+VERSION = {"flwr-package-name": "flwr", "flwr-package-version": "1.39.0", "flwr-component-name": "SuperNode"}
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,12 @@ class Terms:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that was let in: the run and Flower's group of it; a reply must name the same."""
+    """A request that was let in: a reply must name the same run and group, and gets the same times."""
 
     run_id: int
     group_id: str
+    created_at: float = 0.0
+    ttl: float = 0.0
 
 
 def parse(call: str, raw: bytes) -> Any:
@@ -91,9 +91,26 @@ def parse(call: str, raw: bytes) -> Any:
     return request
 
 
-def headers(metadata: Any) -> tuple[tuple[str, str | bytes], ...]:
-    """Return the headers that may leave: Flower's signature of the time, and its version."""
-    return tuple((key, value) for key, value in metadata if key in HEADERS)
+def headers(metadata: Any, public_key: bytes) -> Headers:
+    """Return the headers that may leave: the time, signed by this site's key, and Flower's version; any others are dropped.
+
+    Raises `RefusedError` when one of them holds something else.
+    """
+    given = {name: value for name, value in metadata if name in (KEY, TIME, SIGNATURE, *VERSION)}
+    if given.get(KEY) != public_key or any(given.get(name, value) != value for name, value in VERSION.items()):
+        raise RefusedError("a header holds something else than this site's public key or Flower's version")
+    when, signature = str(given.get(TIME, "")), given.get(SIGNATURE, b"")
+    if not _is_time(when) or not isinstance(signature, bytes) or not signed_by(public_key, when, signature):
+        raise RefusedError("a header holds no time that this site has signed")
+    return tuple(given.items())
+
+
+def _is_time(text: str) -> bool:
+    """Say whether a text is a time as Flower writes it, and nothing beside."""
+    try:
+        return datetime.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def admit_message(message: Any, tree: Any, node_id: int) -> Asked:
@@ -105,7 +122,7 @@ def admit_message(message: Any, tree: Any, node_id: int) -> Asked:
         raise RefusedError("a message is not addressed to this site as a request")
     if len(ids_of(tree)) > PARTS:
         raise RefusedError(f"a message of {len(ids_of(tree))} objects was sent; a request has fewer than {PARTS}")
-    return Asked(facts.run_id, facts.group_id)
+    return Asked(facts.run_id, facts.group_id, facts.created_at, facts.ttl)
 
 
 def admit_run(run: Any, terms: Terms) -> None:
@@ -172,6 +189,23 @@ def check_reply(push: Any, contents: Mapping[str, bytes], asked: Mapping[str, As
     if not terms.paid(payload):
         raise RefusedError("the ledger has not paid for the reply's array")
     return payload
+
+
+def timeless(push: Any, contents: Mapping[str, bytes], asked: Mapping[str, Asked]) -> tuple[Any, dict[str, bytes]]:
+    """Return a checked reply, and its objects, that tells nothing of when it was made and how long the work took.
+
+    Its compute time is zero, and its times are those of its request.
+    """
+    message = inflate(push.message_object_trees[0].object_id, contents)
+    request = asked[message.metadata.reply_to_message_id]
+    timed_as(message, request.created_at, request.ttl)
+    out = fleet_pb2.PushMessagesRequest(
+        node=push.node,
+        messages_list=[envelope_of(message)],
+        message_object_trees=[tree_of(message)],
+        clientapp_runtime_list=[0.0],
+    )
+    return out, objects_of(message)
 
 
 def _check_envelope(facts: Any, asked: Mapping[str, Asked], node_id: int) -> None:

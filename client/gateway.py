@@ -16,8 +16,8 @@ from flwr.proto import fleet_pb2, message_pb2
 
 from client import fleet
 from client.admission import Admission
-from client.fleet import Terms
-from client.line import Headers, Line
+from client.fleet import Headers, Terms
+from client.line import Line
 from shared.errors import RefusedError
 
 HOLD = 15.0  # seconds that a question for news is kept open, so that the SuperNode need not sleep between two of them
@@ -67,7 +67,7 @@ class Gateway:
     def call(self, name: str, raw: bytes, metadata: Any) -> bytes:
         """Return the coordinator's answer to a call, or the gateway's own; raise `RefusedError` for what must not leave."""
         try:
-            request, headers = fleet.parse(name, raw), fleet.headers(metadata)
+            request, headers = fleet.parse(name, raw), fleet.headers(metadata, self._identity.public_key)
             handler = getattr(self, f"_{name}")
             return bytes(handler(request, raw, headers))
         except RefusedError as error:
@@ -140,15 +140,16 @@ class Gateway:
             time.sleep(PAUSE)
         return b""
 
-    def _GetRun(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+    def _GetRun(self, request: Any, _raw: bytes, _headers: Headers) -> bytes:  # noqa: N802
+        """Hand over the run that was vetted; the coordinator is not asked again."""
         self._only_vetted(request)
-        return self._admission.run(self._line.send("GetRun", raw, headers))
+        return self._admission.runs[request.run_id].run
 
-    def _GetFab(self, request: Any, raw: bytes, headers: Headers) -> bytes:  # noqa: N802
+    def _GetFab(self, request: Any, _raw: bytes, _headers: Headers) -> bytes:  # noqa: N802
         self._only_vetted(request)
         if request.hash_str != self._terms.bundle:
             raise RefusedError("another bundle than the pinned one is asked for")
-        return self._admission.bundle(self._line.send("GetFab", raw, headers))
+        return self._admission.runs[request.run_id].bundle
 
     def _PullObject(self, request: Any, _raw: bytes, _headers: Headers) -> bytes:  # noqa: N802
         """Hand over an object of the message that came in; the coordinator is not asked again."""
@@ -196,22 +197,18 @@ class Gateway:
         return bytes(message_pb2.PushObjectResponse(stored=True).SerializeToString())
 
     def _release(self, held: Held, headers: Headers) -> None:
-        """Check the whole reply, and let it leave with its compute time set to zero."""
-        push = held.push
-        payload = fleet.check_reply(push, held.contents, self._admission.asked, self._node, self._terms)
-        envelope, tree = push.messages_list[0], push.message_object_trees[0]
-        out = fleet_pb2.PushMessagesRequest(
-            node=push.node, messages_list=[envelope], message_object_trees=[tree], clientapp_runtime_list=[0.0]
-        )
+        """Check the whole reply, and let it leave without its times."""
+        payload = fleet.check_reply(held.push, held.contents, self._admission.asked, self._node, self._terms)
+        out, contents = fleet.timeless(held.push, held.contents, self._admission.asked)
         answer = self._line.ask("PushMessages", out, headers, fleet_pb2.PushMessagesResponse)
         for name in answer.objects_to_push:
-            if name not in held.contents:
+            if name not in contents:
                 raise RefusedError("the coordinator asked for an object that the reply does not hold")
             part = message_pb2.PushObjectRequest(
-                node=push.node,
-                run_id=envelope.metadata.run_id,
+                node=out.node,
+                run_id=out.messages_list[0].metadata.run_id,
                 object_id=name,
-                object_content=held.contents[name],
+                object_content=contents[name],
                 session_id=answer.session_id,
             )
             self._line.ask("PushObject", part, headers, message_pb2.PushObjectResponse, payload)

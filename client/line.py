@@ -5,10 +5,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from client.fleet import Headers
 from client.transcript import Transcript
 from shared.errors import RefusedError
 
-Headers = tuple[tuple[str, str | bytes], ...]
 Forward = Callable[[str, bytes, Headers], bytes]
 log = logging.getLogger("promptward.gateway")
 

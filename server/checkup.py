@@ -13,7 +13,7 @@ from server.credentials import Credentials, ready
 from server.deployment import Deployment
 from server.roster import SITES
 from shared.card import Task
-from shared.certificates import HERE, Certificate, host_and_port, read_certificate, require_valid
+from shared.certificates import EVERYWHERE, HERE, Certificate, listening_at, read_certificate, require_valid
 from shared.clock import clock_findings
 from shared.errors import InputError
 from shared.findings import Check, Finding, wrong_of
@@ -24,7 +24,6 @@ from shared.room import disk_findings, memory_findings
 from shared.scoring import build
 
 SOON = 21  # days; a certificate that ends earlier is a warning
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 (compared with, not listened on)
 STRONG = 10.0  # epsilon; above it the guarantee says little
 STATE = 6  # copies of the prompt in a checkpoint, beside one that is broadcast and one of every site
 FLOWER = 2_000_000  # bytes of Flower's database and log
@@ -164,17 +163,6 @@ def _doubles(folder: Path, known: dict[str, PublicKey]) -> Iterator[Finding]:
             yield Finding(
                 "roster", "wrong", f"{folder}: {names} have the same key", "every hospital makes a key of its own; remove one file"
             )
-
-
-def listening_at(address: str) -> tuple[str, int]:
-    """Split the HOST:PORT that `serve` listens at, where the host may be every address; raise `InputError` for anything else.
-
-    >>> listening_at("0.0.0.0:9092"), listening_at("[::]:9092"), listening_at("hub.example.org:9092")
-    (('0.0.0.0', 9092), ('::', 9092), ('hub.example.org', 9092))
-    """
-    host, _, port = address.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    return (bare, host_and_port(f"localhost:{port}")[1]) if bare in EVERYWHERE else host_and_port(address)
 
 
 def _address(address: str) -> Iterator[Finding]:

@@ -2,9 +2,10 @@
 
 import argparse
 
-from server.checkup import Examined, coordinator_checks, listening_at
+from server.checkup import Examined, coordinator_checks
 from server.credentials import Credentials
 from shared.card import Task
+from shared.certificates import listening_at
 from shared.errors import InputError
 from shared.findings import examine, report
 from shared.installation import installation_checks

@@ -29,7 +29,7 @@ from server.report import write_report
 from server.roster import admitted
 from server.strategy import Run
 from shared.card import Task
-from shared.certificates import host_and_port
+from shared.certificates import listening_at
 from shared.errors import InputError, RunError
 from shared.keys import PublicKey
 from shared.peft_format import save_prompt
@@ -92,7 +92,7 @@ def _folder(args: argparse.Namespace, task: Task) -> Path:
 def _admitted(keys: Credentials, task: Task, address: str) -> dict[str, PublicKey]:
     """Return each roster site's public key; raise `InputError` naming what is missing or not as it should be."""
     ready(keys.folder, datetime.now(UTC))
-    host_and_port(address)
+    listening_at(address)
     known = admitted(keys.folder)
     absent = [name for name in task.card.plan.sites if name not in known]
     if absent:

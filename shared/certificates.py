@@ -22,6 +22,7 @@ from shared.errors import InputError
 from shared.files import read_bytes, read_private
 from shared.keys import CURVE, fingerprint
 
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 (named, not listened on): every address of a machine: a server listens there, nobody can call it
 AUTHORITY_DAYS = 3650
 HERE = ("localhost", "127.0.0.1", "::1")  # the coordinator's own programs speak to the server by these
 SLOW_CLOCK = timedelta(hours=1)  # certificates begin earlier by this, for a hospital whose clock runs behind
@@ -175,6 +176,17 @@ def host_and_port(address: str) -> tuple[str, int]:
         raise InputError(f"address '{address}': give HOST:PORT, such as coordinator.example.org:9092 or [::1]:9092.")
     _alternative(bare)
     return bare, int(port)
+
+
+def listening_at(address: str) -> tuple[str, int]:
+    """Split the HOST:PORT that `serve` listens at, where the host may be every address; raise `InputError` for anything else.
+
+    >>> listening_at("0.0.0.0:9092"), listening_at("[::]:9092"), listening_at("hub.example.org:9092")
+    (('0.0.0.0', 9092), ('::', 9092), ('hub.example.org', 9092))
+    """
+    host, _, port = address.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    return (bare, host_and_port(f"localhost:{port}")[1]) if bare in EVERYWHERE else host_and_port(address)
 
 
 def _begun(

@@ -14,7 +14,7 @@ from flwr.common.constant import PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_
 from flwr.common.serde import message_to_proto
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes, sign_message, verify_signature
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -74,6 +74,18 @@ def inflate(message_id: str, contents: Mapping[str, bytes]) -> Message:
 def with_content(message: Message, content: RecordDict) -> Message:
     """Return a message with the same metadata and this content."""
     return make_message(metadata=message.metadata, content=content)
+
+
+def signed_by(public_key: bytes, text: str, signature: bytes) -> bool:
+    """Say whether the holder of this key (PEM) has signed the text, as Flower's nodes sign the time of a call."""
+    return bool(verify_signature(bytes_to_public_key(public_key), text.encode("ascii"), signature))
+
+
+def timed_as(message: Message, created_at: float, ttl: float) -> Message:
+    """Give a message these times in the place of its own, and the id that belongs to them."""
+    message.metadata.__dict__.update(_created_at=created_at, _ttl=ttl)
+    give_id(message, message.object_id)
+    return message
 
 
 def deflated_size(message: Message) -> int:

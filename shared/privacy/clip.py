@@ -14,6 +14,7 @@ from shared.privacy.guarantee import ClippedSum
 
 Integers = NDArray[np.int64]
 
+LEAST_CLIP, MOST_CLIP = 1e-30, 1e30
 STEPS = 20_000  # grid steps in one clip norm: the grid is clip_norm / 20,000
 
 
@@ -39,10 +40,10 @@ def clipped_sum(gradients: Tensor, clip_norm: float) -> ClippedSum:
     | longer than `clip_norm` | the same direction, length at most `clip_norm` |
 
     Raises:
-        ValueError: a clip norm that is not a positive number.
+        ValueError: a clip norm that is no number, or where a double's quotients overflow or vanish.
     """
-    if not 0 < clip_norm < float("inf"):
-        raise ValueError(f"clip_norm {clip_norm} is not a positive number")
+    if not LEAST_CLIP <= clip_norm <= MOST_CLIP:
+        raise ValueError(f"clip_norm {clip_norm} is outside {LEAST_CLIP:g} to {MOST_CLIP:g}")
     flat = drop_non_finite(gradients).double().flatten(1).numpy()  # (N, K)
     biggest = np.abs(flat).max(1, initial=1e-300, keepdims=True)  # (N, 1); divides first, so that no square overflows
     scaled = flat / biggest

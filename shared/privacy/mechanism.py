@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.privacy.accounting import MOST_NOISE, Release
-from shared.privacy.clip import STEPS, clipped_sum
+from shared.privacy.clip import LEAST_CLIP, MOST_CLIP, STEPS, clipped_sum
 from shared.privacy.float_path import float_release
 from shared.privacy.guarantee import NoisedSum
 from shared.privacy.integers import COORDINATES
@@ -18,7 +18,6 @@ from shared.privacy.source import Stream
 
 Update = NDArray[Any]  # what leaves: int32 grid units on the exact path, float32 on the float path
 WIDEST = np.iinfo(np.int32)
-LEAST_CLIP, MOST_CLIP = 1e-30, 1e30  # far from where a double's quotients overflow or vanish
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import InputError
 from shared.privacy.guarantee import ClippedSum, NoisedSum
 from shared.privacy.source import SecureStream, Stream
 
 Integers = NDArray[np.int64]
 
+WIDEST = 2.0**40  # noise of this scale is far from the ends of 64 bits, where a sampler saturates
+MOST_TABLED = 8e6  # the largest scale that a simulation's table, of 24 scales in long doubles, is made for: 3 GB
 TAIL = 12  # the table ends at 12 s, beyond which lies less than 1e-32
 
 
@@ -28,11 +31,13 @@ def add_noise(clipped: ClippedSum, noise_multiplier: float, stream: Stream) -> N
         stream: never used for anything else, and never again.
 
     Raises:
-        ValueError: a noise multiplier that protects nobody.
+        ValueError: a noise multiplier that protects nobody, or noise that 64 bits cannot hold.
     """
-    if not 0 < noise_multiplier < math.inf:
-        raise ValueError(f"noise_multiplier {noise_multiplier} protects nobody")
     scale = noise_multiplier * clipped.l2_sensitivity
+    if not 0 < scale <= WIDEST:
+        raise ValueError(
+            f"noise_multiplier {noise_multiplier} protects nobody: the noise's scale is to be above 0 and at most {WIDEST:g}"
+        )
     noise = discrete_gaussian(clipped.value.size, scale, stream).reshape(clipped.value.shape)
     return NoisedSum(clipped.value + noise, clipped.l2_sensitivity, scale, clipped.grid, clipped.unit, clipped.adjacency)
 
@@ -66,6 +71,8 @@ def _tabled(count: int, scale: float, stream: Stream) -> Integers:
 @functools.lru_cache(maxsize=4)
 def _table(scale: float) -> tuple[int, NDArray[np.uint64]]:
     """Return the smallest value, and the distribution function in units of 2^-63 up to each value."""
+    if scale > MOST_TABLED:
+        raise InputError(f"noise of {scale:g} grid steps is more than a simulation draws; raise epsilon or lower noise_multiplier.")
     reach = math.ceil(TAIL * scale)
     x = np.arange(-reach, reach + 1, dtype=np.longdouble)
     weight = np.exp(-((x / np.longdouble(scale)) ** 2) / 2)

@@ -9,11 +9,13 @@ import pytest
 from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.proto import fleet_pb2, message_pb2, run_pb2
+from flwr.supercore.primitives.asymmetric import sign_message
 
 from client import fleet
 from client.fleet import Asked, Terms
 from shared.errors import RefusedError
 from shared.flower import envelope_of, give_id, identify, objects_of, tree_of
+from shared.keys import SiteKey, make_site_key
 from shared.wire import FAILED, Request, pack_reply, pack_request, sha256
 
 NODE, RUN, SHAPE, BUNDLE = 77, 5, (4, 16), "b" * 64
@@ -168,9 +170,56 @@ def test_undeclared_fields_and_bytes_that_are_no_request_do_not_leave() -> None:
         fleet.parse("PushObject", b"\xff\xff\xff")
 
 
+def signed(key: SiteKey, when: str = "2026-11-24T10:00:00+00:00") -> dict[str, str | bytes]:
+    """The headers that Flower's SuperNode sends with a call."""
+    return {
+        "flwr-package-name": "flwr",
+        "flwr-package-version": "1.39.0",
+        "flwr-component-name": "SuperNode",
+        "flwr-public-key-bin": key.public.pem,
+        "flwr-timestamp": when,
+        "flwr-signature-bin": sign_message(key.private, when.encode("ascii")),
+    }
+
+
+OURS, OTHER = make_site_key(), make_site_key()
+
+
 def test_headers_are_flowers_own_and_no_others() -> None:
-    given = [("flwr-timestamp", "now"), ("x-patient", SECRET), ("user-agent", "grpc"), ("flwr-public-key-bin", b"k")]
-    assert fleet.headers(given) == (("flwr-timestamp", "now"), ("flwr-public-key-bin", b"k"))
+    given = signed(OURS)
+    more = [*given.items(), ("x-patient", SECRET), ("user-agent", "grpc")]
+    assert fleet.headers(more, OURS.public.pem) == tuple(given.items())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"flwr-package-version": SECRET},
+        {"flwr-package-name": SECRET},
+        {"flwr-component-name": SECRET},
+        {"flwr-public-key-bin": OTHER.public.pem},
+        {"flwr-public-key-bin": SECRET.encode()},
+        {"flwr-timestamp": SECRET},
+        {"flwr-timestamp": "2026-11-24T10:00:01+00:00"},
+        {"flwr-signature-bin": SECRET.encode()},
+        signed(OURS, SECRET),
+        signed(OURS, "2026-11-24"),
+        signed(OTHER) | {"flwr-public-key-bin": OURS.public.pem},
+    ],
+)
+def test_headers_carry_no_words(change: dict[str, str | bytes]) -> None:
+    with pytest.raises(RefusedError, match="a header holds"):
+        fleet.headers((signed(OURS) | change).items(), OURS.public.pem)
+
+
+def test_a_reply_leaves_with_its_requests_times() -> None:
+    asked = {"c" * 64: Asked(RUN, "", 1795514870.0, 43200.0)}
+    one, another = (fleet.timeless(*pushed(reply_of(pack_reply(UPDATE))), asked) for _ in range(2))
+    assert one == another  # made at two times: not a bit of it tells
+    [envelope] = one[0].messages_list
+    assert (envelope.metadata.created_at, envelope.metadata.ttl) == (1795514870.0, 43200.0)
+    assert list(one[0].clientapp_runtime_list) == [0.0]
+    assert fleet.check_reply(*one, asked, NODE, TERMS) == sha256(UPDATE)  # and it is still the honest reply
 
 
 def incoming(kind: str = "train", **changes: Any) -> tuple[Any, Any]:
@@ -184,7 +233,9 @@ def incoming(kind: str = "train", **changes: Any) -> tuple[Any, Any]:
 
 
 def test_a_training_request_comes_in() -> None:
-    assert fleet.admit_message(*incoming(), NODE) == Asked(RUN, "")
+    found = fleet.admit_message(*incoming(), NODE)
+    assert (found.run_id, found.group_id) == (RUN, "")
+    assert found.ttl > 0
 
 
 @pytest.mark.parametrize(

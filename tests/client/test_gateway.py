@@ -20,10 +20,10 @@ from client.transcript import Transcript, read_transcript
 from shared.errors import RefusedError
 from shared.flower import envelope_of, give_id, identify, objects_of, tree_of
 from shared.wire import Request, pack_reply, pack_request, sha256
-from tests.client.test_fleet import NODE, RUN, SHAPE, UPDATE, incoming, pushed, reply_of, request
+from tests.client.test_fleet import NODE, OURS, RUN, SHAPE, UPDATE, incoming, pushed, reply_of, request, signed
 
-APP, KEY = b"the bundle", b"our key"
-HEADERS = (("flwr-timestamp", "2026"), ("x-else", "no"))
+APP, KEY = b"the bundle", OURS.public.pem
+HEADERS = (*signed(OURS).items(), ("x-else", "no"))
 
 
 class CallError(grpc.RpcError):
@@ -178,9 +178,12 @@ def answer_to(message: Any, content: RecordDict) -> Any:
 
 
 def test_a_reply_leaves_whole_with_its_compute_time_set_to_zero(coordinator: Coordinator, gateway: Gateway, tmp_path: Path) -> None:
-    push(gateway, answer_to(ask(coordinator, gateway), pack_reply(UPDATE)))
+    message = ask(coordinator, gateway)
+    push(gateway, answer_to(message, pack_reply(UPDATE)))
     [raw] = coordinator.sent("PushMessages")
-    assert list(fleet_pb2.PushMessagesRequest.FromString(raw).clientapp_runtime_list) == [0.0]
+    left = fleet_pb2.PushMessagesRequest.FromString(raw)
+    assert list(left.clientapp_runtime_list) == [0.0]
+    assert left.messages_list[0].metadata.created_at == message.metadata.created_at
     assert len(coordinator.sent("PushObject")) == 5
     coordinator.lines[-1].close()
     lines = read_transcript(tmp_path / "transcript.jsonl")
@@ -346,4 +349,5 @@ def test_news_calls_are_counted(coordinator: Coordinator, gateway: Gateway, tmp_
     coordinator.lines[-1].close()
     line = read_transcript(tmp_path / "transcript.jsonl")[-1]
     assert (line.call, line.times) == ("PullMessages", 7)
-    assert line.headers == {"flwr-timestamp": 4}
+    assert line.headers["flwr-timestamp"] == 25
+    assert "x-else" not in line.headers

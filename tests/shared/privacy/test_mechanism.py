@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from audits.statistics import LEVEL, examine_noise, shared_stream
+from shared.errors import InputError
 from shared.privacy.clip import clipped_sum as exact_sum
 from shared.privacy.float_path import float_release, gaussian
 from shared.privacy.mechanism import Mechanism, decode, encode, release, without_privacy
-from shared.privacy.noise import _measurement, discrete_gaussian
+from shared.privacy.noise import _measurement, add_noise, discrete_gaussian
 from shared.privacy.source import SecureSource, SecureStream, SimulationSource, Stream
 
 both_paths = pytest.mark.parametrize("exact", [True, False], ids=["exact", "float"])
@@ -207,3 +208,20 @@ def test_a_mechanism_without_a_guarantee_cannot_be_made(numbers: tuple[float, fl
 def test_without_privacy_nothing_is_clipped_and_nothing_added() -> None:
     gradients = 1e3 * torch.ones(2, 3, 3)
     torch.testing.assert_close(released(gradients, without_privacy(0.5), stream()), gradients.sum(0).double())
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, 1e-310, 1e300, float("nan"), float("inf")])
+def test_a_clip_norm_at_the_ends_of_floating_point_is_refused(clip: float) -> None:
+    with pytest.raises(ValueError, match="clip_norm"):
+        exact_sum(torch.ones(1, 2, 2), clip)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, 1e15, float("nan"), float("inf")])
+def test_noise_that_protects_nobody_or_saturates_is_refused(sigma: float) -> None:
+    with pytest.raises(ValueError, match="protects nobody"):
+        add_noise(exact_sum(torch.ones(1, 2, 2), 1.0), sigma, SecureSource().stream("noise"))
+
+
+def test_a_simulation_says_that_its_table_would_be_too_large() -> None:
+    with pytest.raises(InputError, match="more than a simulation draws; raise epsilon"):
+        discrete_gaussian(1, 1e7, SimulationSource(0).stream("noise"))
