@@ -11,6 +11,7 @@ import pytest
 from flwr.app import Error, Message
 
 import promptward
+from client import fleet
 from client.chain import Chain
 from client.gateway import Gateway
 from client.transcript import Transcript, read_transcript
@@ -147,8 +148,6 @@ def test_a_line_that_is_being_written_is_left_out(transcript: Path) -> None:
 
 
 def test_every_meaning_is_a_sentence_part_and_every_header_is_known() -> None:
-    from client.fleet import HEADERS as ALLOWED
-
-    assert set(HEADERS) == ALLOWED
+    assert set(HEADERS) == {fleet.KEY, fleet.TIME, fleet.SIGNATURE, *fleet.VERSION}
     assert all(MEANING.values())
     assert np.dtype(np.int32).itemsize * UPDATE.size == UPDATE.nbytes
