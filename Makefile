@@ -9,7 +9,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_OFFLINE := 1
 
-.PHONY: install demo test check mutations lock clean
+.PHONY: install demo test check soak mutations lock clean
 
 install: $(STAMP)
 
@@ -26,6 +26,9 @@ demo: install
 
 test: check
 	$(BIN)/python -m pytest -n 2
+
+soak: install
+	PROMPTWARD_SOAK_ROUNDS=50 $(BIN)/python -m pytest tests/federation/test_survive.py -k soak
 
 check: install
 	$(BIN)/ruff check .

@@ -88,7 +88,7 @@ class PatientGrid(Grid):
         deadline = start + self._patience.deadline(self._slowest)
         while not self._done(places, deadline):
             self._roll_call(places)
-            self._ask(places)
+            self._ask(places, deadline)
             replies += self._collect(places)
             self._say(places)
             if any(not place.replied for place in places.values()):
@@ -115,13 +115,17 @@ class PatientGrid(Grid):
             else:
                 self._away.setdefault(node, self._clock())
 
-    def _ask(self, places: Mapping[int, _Place]) -> None:
-        """Ask whoever is there and was not asked since it came."""
+    def _ask(self, places: Mapping[int, _Place], deadline: float) -> None:
+        """Ask whoever is there and was not asked since it came.
+
+        The question is void when the round is over: a site that was frozen must not spend its budget on a round of the past.
+        """
         for node, activation in self._here.items():
             place = places[node]
             if not place.replied and place.activation != activation:
                 old = place.message
-                fresh = Message(old.content, node, old.metadata.message_type, group_id=old.metadata.group_id)
+                left = max(deadline - self._clock(), 1.0)
+                fresh = Message(old.content, node, old.metadata.message_type, ttl=left, group_id=old.metadata.group_id)
                 place.asked += [name for name in self._inner.push_messages([fresh]) if name]
                 place.activation, place.since = activation, self._clock()
 

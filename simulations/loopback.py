@@ -50,17 +50,22 @@ class Process:
 
 @dataclass
 class World:
-    """Folders of a coordinator and of every site, and the processes that were started in them."""
+    """Folders of a coordinator and of every site, and the processes that were started in them.
+
+    `host` is where the sites reach the coordinator; `around` is put before a site's command, to run it in a network of its own.
+    """
 
     folder: Path
     task: Task
+    host: str = "127.0.0.1"
+    around: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     started: list[Process] = field(default_factory=list)
 
     def build(self, tables: Mapping[str, str], data: str, epsilon: float = 50.0) -> "World":
         """Write keys, card, site files and tables; `data` is the site file's [data] table."""
         self.keys.mkdir(mode=0o700)
-        fill_folder(self.keys, ("127.0.0.1",), 365, datetime.now(UTC))
+        fill_folder(self.keys, (self.host,), 365, datetime.now(UTC))
         self.card.write_text(self.task.text)
         for name, table in tables.items():
             home = self.home(name)
@@ -72,7 +77,7 @@ class World:
             (home / "site.toml").write_text(
                 f'schema = 1\nsite = "{name}"\n{data}\n[ledger]\npath = "ledger.jsonl"\n'
                 f'[policy]\nepsilon = {epsilon}\ndelta = 1e-4\ntasks = ["{self.task.digest}"]\nleast_patients = 1\n'
-                f'[federation]\ntask = "{self.card}"\naddress = "127.0.0.1:{self.port}"\n'
+                f'[federation]\ntask = "{self.card}"\naddress = "{self.host}:{self.port}"\n'
                 f'certificate = "{self.keys}/ca.crt"\nkey = "{private.name}"\n'
             )
         return self
@@ -108,12 +113,12 @@ class World:
 
     def serve(self, *options: str) -> Process:
         """Start the coordinator, or start it anew on the same run directory."""
-        where = ("--keys", str(self.keys), "--address", f"127.0.0.1:{self.port}", "--out", str(self.run))
+        where = ("--keys", str(self.keys), "--address", f"{self.host}:{self.port}", "--out", str(self.run))
         return self.start("serve", [*PROMPTWARD, "serve", str(self.card), *where, *options])
 
     def join(self, name: str, command: Sequence[str] = (*PROMPTWARD, "join"), once: bool = True) -> Process:
         """Start a site."""
-        return self.start(name, [*command, str(self.home(name) / "site.toml"), *(["--once"] if once else [])])
+        return self.start(name, [*self.around, *command, str(self.home(name) / "site.toml"), *(["--once"] if once else [])])
 
     def result(self) -> dict[str, Any]:
         """The run's result."""

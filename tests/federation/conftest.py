@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,12 +22,12 @@ def tiny(tmp_path: Path, backbone_folder: Path) -> Iterator[Tiny]:
     """Return a function that builds a federation on the tiny task; whatever was started in it ends with the test."""
     worlds: list[World] = []
 
-    def built(rounds: int = 6, sites: tuple[str, ...] = ("North", "South"), quorum: int | None = None) -> World:
+    def built(rounds: int = 6, sites: tuple[str, ...] = ("North", "South"), quorum: int | None = None, **more: Any) -> World:
         text = card_text(backbone_folder).replace("rounds = 6", f"rounds = {rounds}")
         text = text.replace('sites = ["North", "South"]', f"sites = {list(sites)}".replace("'", '"'))
         if quorum is not None:
             text = text.replace("[template]", f"quorum = {quorum}\n\n[template]")
-        world = World(tmp_path / f"world{len(worlds)}", Task.parse(text, "tiny.toml"))
+        world = World(tmp_path / f"world{len(worlds)}", Task.parse(text, "tiny.toml"), **more)
         world.folder.mkdir()
         worlds.append(world.build({name: table(30 + n) for n, name in enumerate(sites)}, DATA))
         return world

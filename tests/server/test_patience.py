@@ -34,6 +34,7 @@ class FakeGrid(Grid):  # type: ignore[misc]
     sites: dict[int, Site]
     now: float = 0.0
     asked: list[tuple[int, float]] = field(default_factory=list)
+    void: list[float] = field(default_factory=list)
     waiting: dict[str, tuple[Message, float, str]] = field(default_factory=dict)
 
     def sleep(self, seconds: float) -> None:
@@ -50,6 +51,7 @@ class FakeGrid(Grid):  # type: ignore[misc]
             name = f"m{len(self.asked)}"
             give_id(message, name)
             self.asked.append((node, self.now))
+            self.void.append(self.now + message.metadata.ttl)
             self.waiting[name] = (message, self.now, self.sites[node].activation(self.now) or "")
             names.append(name)
         return names
@@ -138,6 +140,14 @@ def test_a_silent_site_costs_a_round_its_deadline_and_no_more(play: Play) -> Non
     start = fake.now
     assert ask(grid, fake) == [1, 2]
     assert 20.0 <= fake.now - start < 21.0  # the least deadline, as four times two seconds is less
+
+
+def test_a_question_is_void_when_its_round_is_over(play: Play) -> None:
+    grid, fake, _ = play(Site(2.0), Site(2.0))
+    ask(grid, fake)
+    start = fake.now
+    ask(grid, fake)
+    assert fake.void == pytest.approx([100.0, 100.0, start + 20.0, start + 20.0], abs=1.5)
 
 
 def test_the_deadline_follows_the_slowest_site(play: Play) -> None:
