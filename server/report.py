@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from server.outcome import summary
 from shared.card import TaskCard
+from shared.page import templates
 
 HERE = Path(__file__).parent
 UNKNOWN = (
@@ -27,13 +26,7 @@ def write_report(result: Mapping[str, Any], card: TaskCard, path: Path) -> None:
         card: of the task.
         path: the HTML file.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=jinja2.select_autoescape(default=True, default_for_string=True),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(HERE)
     page = environment.get_template("report.html.j2").render(
         r=result,
         card=card,

@@ -23,7 +23,7 @@ from rich.table import Table
 from server.credentials import Credentials, ready
 from server.deployment import Deployment, facts_of, write_json
 from server.flower_link import Control, link_command, link_environment
-from server.outcome import outcome, summary
+from server.outcome import outcome, read_lines, summary
 from server.patience import Patience
 from server.report import write_report
 from server.roster import admitted
@@ -184,12 +184,12 @@ class _Conductor:
 
     def _watch(self, live: Live) -> bool:
         """Show the run until it ends; return True when the plan is done, False when it was interrupted."""
-        gone = 0.0
+        gone, run_ = 0.0, self._deployment.run()
         for look in itertools.count():
             if self._link.ended is not None:
                 break
             state = self._state()
-            live.update(_table(self._deployment.run(), state))
+            live.update(_table(self._deployment, run_, state))
             if state.get("failed"):
                 raise RunError(state["failed"])
             if state.get("ended"):
@@ -224,14 +224,16 @@ class _Conductor:
         return latest.state.round if latest else 0
 
 
-def _table(run_: Run, state: Mapping[str, Any]) -> Table:
+def _table(deployment: Deployment, run_: Run, state: Mapping[str, Any]) -> Table:
     """Return the live table of sites."""
-    round_ = f"round {state['round'] + 1}" if state else "starting"
-    table = Table(title=f"{run_.task.card.name}: {round_} of {run_.task.card.plan.rounds}")
-    table.add_column("site")
-    table.add_column("state")
-    for name in run_.task.card.plan.sites:
-        table.add_row(name, state.get("sites", {}).get(name, "registered"))
+    card, lines = run_.task.card, read_lines(deployment)
+    round_ = f"round {min(state['round'] + 1, card.plan.rounds)}" if state else "starting, round"
+    table = Table(title=f"{card.name}: {round_} of {card.plan.rounds}", min_width=60)
+    for column in ("site", "state", "rounds contributed"):
+        table.add_column(column)
+    for name in card.plan.sites:
+        there = state.get("sites", {}).get(name, "registered")
+        table.add_row(name, there, str(sum(name in line["contributed"] for line in lines)))
     return table
 
 

@@ -87,6 +87,11 @@ def _keys_at(where: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
         candidates = [inner, *getattr(inner, "__args__", ())]
         tables = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
         if not tables:
-            return list(model.model_fields)
+            return _names(model)
         model = tables[0]
-    return list(model.model_fields)
+    return _names(model)
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    """Return the keys as a file has them."""
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
+from shared.page import templates
 from simulations.charts import byte_bars, epsilon_bars, learning_curve, site_bars
 from simulations.table import aggregation, number, spread
 
@@ -22,13 +22,7 @@ def write_report(result: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], 
         lines: the lines of `metrics.jsonl`.
         path: the HTML file.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=jinja2.select_autoescape(default=True, default_for_string=True),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(HERE)
     environment.filters |= {"number": number, "spread": spread, "aggregation": aggregation}
     page = environment.get_template("report.html.j2").render(
         r=result, charts=_charts(result, lines), sites=result["sites"][:MOST_ROWS], statement=privacy_statement(result)

@@ -1,0 +1,16 @@
+"""A self-contained HTML page from a template; values are escaped, and one that is missing is an error."""
+
+from pathlib import Path
+
+import jinja2
+
+
+def templates(folder: Path) -> jinja2.Environment:
+    """Return the templates of a folder."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=jinja2.select_autoescape(default=True, default_for_string=True),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
