@@ -16,6 +16,7 @@ from simulations.loopback import Process, World
 from tests.federation.conftest import Tiny
 
 Kill = Callable[[World, dict[str, Process]], None]
+PATIENT = ("--deadline", "150")  # a busy machine may take a minute to start a hospital anew
 LONG = int(os.environ.get("PROMPTWARD_SOAK_ROUNDS", "0"))
 
 
@@ -68,7 +69,7 @@ def kill_superlink(world: World, running: dict[str, Process]) -> None:
 def kill_coordinator(world: World, running: dict[str, Process]) -> None:
     running["serve"].kill()
     running["serve"].process.wait()
-    running["serve"] = world.serve()
+    running["serve"] = world.serve(*PATIENT)
 
 
 def freeze_agent(world: World, running: dict[str, Process]) -> None:
@@ -86,13 +87,13 @@ KILLS: tuple[Kill, ...] = (
 
 def run_with_kills(world: World, rounds: int, every: int, kills: tuple[Kill, ...]) -> None:
     """Run the plan with one kill every so many rounds, at a random moment of the round."""
-    running = {"serve": world.serve(), "North": world.join("North", once=False), "South": world.join("South", once=False)}
+    running = {"serve": world.serve(*PATIENT), "North": world.join("North", once=False), "South": world.join("South", once=False)}
     moments = random.Random(1)
     for number, at in enumerate(range(1, rounds - 1, every)):
-        world.until(world.round(at), 180, f"round {at} of {rounds}, after {kills[number % len(kills)].__name__}")
+        world.until(world.round(at), 300, f"round {at} of {rounds}, after {kills[number % len(kills)].__name__}")
         time.sleep(moments.random() * 1.5)
         kills[number % len(kills)](world, running)
-    world.until(world.round(rounds), 180, "the last round")
+    world.until(world.round(rounds), 300, "the last round")
     assert running["serve"].wait(60) == 0, running["serve"].text()
 
 
