@@ -64,6 +64,7 @@ class Hostile:
         """Start a run of a bundle with settings, and return what the ServerApp saw."""
         self.out.unlink(missing_ok=True)
         plan = {"digest": self.world.task.digest, "node": self.nodes[site], "send": send, "rounds": rounds, "out": str(self.out)}
+        plan["brief"] = bool(app or settings)  # of such a run nothing may come
         self.plan.write_text(json.dumps(plan))
         content = app or bundle()
         request = StartRunRequest(fab=fab_to_proto(Fab(hashlib.sha256(content).hexdigest(), content, {})))

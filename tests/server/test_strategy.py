@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from flwr.clientapp import ClientApp
 from server.aggregate import init
 from server.app import server_app
 from server.checkpoint import RunFolder
-from server.strategy import RoundSeen, Run, Start
+from server.rule import rule_of
+from server.strategy import RosterStrategy, RoundSeen, Run, Start
 from shared.card import Task
 from shared.errors import InputError, QuorumError
-from shared.flower import context, log_quietly
+from shared.flower import context, identify, log_quietly
 from shared.privacy.mechanism import Mechanism, without_privacy
 from shared.prompt import Array
 from shared.wire import pack_reply, unpack_request
@@ -24,6 +26,7 @@ from simulations.grid import RUN_ID, InProcessGrid
 
 NOISED = Mechanism(0.5, 1.0, 3.0)
 ROSTER = {"North": 1, "South": 2}
+NO_GRID: Any = None  # the strategy does not ask it for anything
 Lie = Callable[[Message], Message]
 
 
@@ -82,6 +85,19 @@ def test_a_lying_site_is_named_and_left_out(task: Task, prompt: Array, lie: Lie,
     for each in seen:
         assert list(each.updates) == ["North"]
         assert said in each.left_out["South"]
+
+
+@pytest.mark.parametrize(("second", "counts"), [(9000, True), (9001, False)])
+def test_a_site_that_sends_two_different_replies_is_left_out(task: Task, prompt: Array, second: int, counts: bool) -> None:
+    seen: list[RoundSeen] = []
+    run, roster = Run(with_plan(task, quorum=1), "run1", NOISED), {"North": 1, "South": 2}
+    strategy = RosterStrategy(run, roster, rule_of(task.card), Start(init(prompt)), seen.append)
+    identify(RUN_ID)
+    asked = {m.metadata.dst_node_id: m for m in strategy.configure_train(1, ArrayRecord(), ConfigRecord(), NO_GRID)}
+    values = ((1, 9000), (2, 9000), (2, second))
+    strategy.aggregate_train(1, [Message(pack_reply(np.full((4, 16), v, np.int32)), reply_to=asked[node]) for node, v in values])
+    assert ("South" in seen[0].updates) is counts
+    assert counts or seen[0].left_out["South"] == "it sent two different replies to one round"
 
 
 def test_a_round_under_quorum_fails_loudly_and_changes_nothing(task: Task, prompt: Array) -> None:
