@@ -9,12 +9,12 @@ from audits.replies import Outgoing, outgoing
 from client.chain import Entry, read_chain
 from client.fleet import Terms
 from client.ledger import Event, read_ledger
-from client.transcript import read_transcript
+from client.transcript import ENDING, read_transcript
 from shared.errors import InputError
 from shared.keys import site_of_file_name
 from shared.privacy.planned import mechanism_of
 
-TRANSCRIPT, EGRESS = ".transcript.jsonl", ".egress.jsonl"
+EGRESS = ".egress.jsonl"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _files(sites: Sequence[Path], ledgers: Sequence[Path]) -> list[_Files]:
     transcripts = [path for site in sites for path in _transcripts(site)]
     found = {}
     for transcript in transcripts:
-        ledger = transcript.with_name(transcript.name.removesuffix(TRANSCRIPT) + ".jsonl")
+        ledger = transcript.with_name(transcript.name.removesuffix(ENDING) + ".jsonl")
         given = [path for path in ledgers if path.name == ledger.name and path.parent.name == ledger.parent.name]
         ledger = ledger if ledger.exists() or len(given) != 1 else given[0]
         found[ledger.resolve()] = _Files(ledger, transcript)
@@ -115,12 +115,12 @@ def _files(sites: Sequence[Path], ledgers: Sequence[Path]) -> list[_Files]:
 
 def _transcripts(site: Path) -> list[Path]:
     if site.is_file():
-        if not site.name.endswith(TRANSCRIPT):
-            raise InputError(f"{site}: a transcript's name ends in {TRANSCRIPT}; a ledger is given with --ledger.")
+        if not site.name.endswith(ENDING):
+            raise InputError(f"{site}: a transcript's name ends in {ENDING}; a ledger is given with --ledger.")
         return [site]
-    here = sorted(site.glob(f"*{TRANSCRIPT}"))
+    here = sorted(site.glob(f"*{ENDING}"))
     if not here:
-        raise InputError(f"{site}: there is no transcript (*{TRANSCRIPT}) here; give the folder of the hospital's ledger.")
+        raise InputError(f"{site}: there is no transcript (*{ENDING}) here; give the folder of the hospital's ledger.")
     return here
 
 
@@ -149,7 +149,7 @@ def _apart(entries: Sequence[Entry], path: Path, run: RunFiles) -> Outgoing:
     try:
         lines = read_transcript(path)
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: a line is none of a transcript; is this the file that ends in {TRANSCRIPT}?") from None
+        raise InputError(f"{path}: a line is none of a transcript; is this the file that ends in {ENDING}?") from None
     return outgoing(list(zip(entries, lines, strict=True)), terms)
 
 

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from client.site import federation_of, load_site
 from shared.bundle import bundle_hash
 from shared.card import Task
 from shared.errors import PromptwardError, RefusedError
+from shared.files import write_json
 from shared.flower import log_quietly
 from shared.logs import speak
 from shared.privacy.accounting import epsilon_of
@@ -72,13 +74,14 @@ def serve(hospital: Hospital, place: Place, bundle: str) -> None:
         place.socket.unlink(missing_ok=True)
         listener.bind(str(place.socket))
         listener.listen()
-        _write(place.ready, {"shape": seal.shape.shape, "dtype": seal.dtype.str})
+        write_json(place.ready, {"shape": seal.shape.shape, "dtype": seal.dtype.str})
+        told = len(hospital.ledger.events) if hospital.ledger else 0
         while True:
             line, _ = listener.accept()
             with line:
                 if _same_user(line):
                     _handle(line, lambda runtime, token: answer_task(runtime, token, app, bundle, seal), place)
-            _tell(hospital)
+            told = _tell(hospital, told)
 
 
 def _handle(line: socket.socket, answer: Callable[[str, str], None], place: Place) -> None:
@@ -89,9 +92,11 @@ def _handle(line: socket.socket, answer: Callable[[str, str], None], place: Plac
     except Exception as error:  # the agent outlives every message; what went wrong stays in the site's own log
         log.warning("a message could not be answered: %s", error)
         place.stuck.touch()
-        line.sendall(b"failed\n")
+        word = b"failed\n"
     else:
-        line.sendall(b"done\n")
+        word = b"done\n"
+    with suppress(OSError):  # whoever handed the message over may be gone
+        line.sendall(word)
 
 
 def _same_user(line: socket.socket) -> bool:
@@ -102,21 +107,17 @@ def _same_user(line: socket.socket) -> bool:
     return bool(user == os.getuid())
 
 
-def _tell(hospital: Hospital) -> None:
-    """Say in the site's own log where the run and the budget stand."""
-    if hospital.ledger and hospital.ledger.events:
+def _tell(hospital: Hospital, told: int) -> int:
+    """Say in the site's own log where the run and the budget stand, once a charge; return how many charges were told of."""
+    if hospital.ledger and len(hospital.ledger.events) > told:
+        told = len(hospital.ledger.events)
         event, delta = hospital.ledger.events[-1], hospital.policy.delta
         spent = epsilon_of(hospital.ledger.releases, delta)
         log.info(
             "round %d of %d is charged: epsilon %.3f of %g spent at delta %g, for ever",
             *(event.round, hospital.proposal.rounds, spent, hospital.policy.epsilon, delta),
         )
-
-
-def _write(path: Path, content: object) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(content))
-    new.replace(path)
+    return told
 
 
 def run(site_file: Path, folder: Path, source: Source) -> int:

@@ -26,6 +26,7 @@ from client.flower_node import environment, node_command, write_commands
 from client.ledger import read_ledger
 from client.loopback import write_certificate
 from client.site import FederationTable, SiteFile, federation_of, load_site
+from client.transcript import ENDING
 from shared.bundle import bundle_hash
 from shared.card import Task
 from shared.certificates import host_and_port, require_valid
@@ -51,7 +52,7 @@ class Files:
     @property
     def transcript(self) -> Path:
         """Every byte that left."""
-        return self.ledger.with_suffix(".transcript.jsonl")
+        return self.ledger.with_suffix(ENDING)
 
     @property
     def node(self) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 from client.chain import Chain, Entry, read_chain
 
+ENDING = ".transcript.jsonl"  # of a transcript's file, after the name of the ledger beside it
 NEWS = ("PullMessages", "SendNodeHeartbeat")
 FLUSH = 100  # news calls that are counted before their line is written
 

@@ -13,12 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from client.ledger import TRAINING, read_ledger
-from client.transcript import Sent, read_transcript
+from client.transcript import ENDING, Sent, read_transcript
 from client.transcript_fields import FRAMING, HEADERS, Field
 from client.transcript_rounds import LIMIT, Round, headers_size, rounds_of
 from shared.errors import InputError
 
-ENDING = ".transcript.jsonl"
 SHOWN = 20  # rounds of a long run that the table shows; --json has them all
 LONG = 48  # characters of a value that a table shows
 

@@ -18,6 +18,7 @@ from server.rule import rule_of
 from server.strategy import RosterStrategy, RoundSeen, Run, Start
 from shared.card import Task
 from shared.errors import InputError, PromptwardError
+from shared.files import write_json
 from shared.flower import log_quietly
 from shared.privacy.planned import mechanism_of
 from shared.prompt import Array
@@ -72,13 +73,6 @@ class Deployment:
         """Return the prompt before round 1."""
         prompt: Array = np.load(self.start, allow_pickle=False)
         return prompt
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write all or nothing."""
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(content, indent=2) + "\n")
-    new.replace(path)
 
 
 def conduct(deployment: Deployment, grid: Grid) -> None:

@@ -6,7 +6,7 @@ The Control API has no authentication of its own: it listens on loopback only. T
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +72,17 @@ class Control:
             interceptors=[RuntimeVersionHttpInterceptor(component_name="promptward")],
         )
 
-    def wait(self) -> None:
-        """Return when the SuperLink answers; raise `RunError` when it does not."""
+    def wait(self, alive: Callable[[], bool]) -> None:
+        """Return when the SuperLink answers; raise `RunError` when it does not, or has ended: `alive` says whether it runs."""
         give_up = time.monotonic() + STARTING
         while True:
             try:
                 self.nodes()
             except httpx.HTTPError as error:
+                if not alive():
+                    raise RunError(
+                        "Flower's SuperLink has ended; is the address in use? See flower.log in the run directory."
+                    ) from None
                 if time.monotonic() > give_up:
                     raise RunError(f"Flower's SuperLink does not answer ({error}); see flower.log in the run directory.") from None
                 time.sleep(0.2)

@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.table import Table
 
 from server.credentials import Credentials, ready
-from server.deployment import Deployment, facts_of, write_json
+from server.deployment import Deployment, facts_of
 from server.flower_link import Control, link_command, link_environment
 from server.outcome import outcome, read_lines, summary
 from server.patience import Patience
@@ -31,6 +31,7 @@ from server.strategy import Run
 from shared.card import Task
 from shared.certificates import listening_at
 from shared.errors import InputError, RunError
+from shared.files import write_json
 from shared.keys import PublicKey
 from shared.peft_format import save_prompt
 from shared.processes import Child, free_port
@@ -175,7 +176,7 @@ class _Conductor:
         if self._link.ended is not None:
             self._link.stop()
             self._link.start()
-        self._control.wait()
+        self._control.wait(lambda: self._link.ended is None)
         roster = self._control.register(self._public_keys)
         facts = json.loads(self._deployment.facts.read_text())
         write_json(self._deployment.facts, facts_of(facts["run"], roster, self._asked.patience))

@@ -1,5 +1,6 @@
-"""Files that hold secrets: readable by their owner alone from the first byte, and a folder that is there whole or not at all."""
+"""Files that are there whole or not at all; those that hold secrets are readable by their owner alone from the first byte."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -31,6 +32,13 @@ def write_new(path: Path, content: bytes, mode: int = 0o644) -> None:
 def write_private(path: Path, content: bytes) -> None:
     """Create a file that nobody but its owner can read (0600), whatever the umask; see `write_new`."""
     write_new(path, content, 0o600)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write or replace a JSON file: a reader sees the old one or the new one, never half of it."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(content, indent=2) + "\n")
+    new.replace(path)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -20,11 +20,12 @@ from client.outbox import Outbox
 from client.policy import Policy
 from client.round import Pool
 from client.transcript import Transcript
-from server.deployment import Deployment, conduct, facts_of, write_json
+from server.deployment import Deployment, conduct, facts_of
 from server.outcome import outcome
 from server.patience import Patience
 from server.report import write_report
 from shared.card import Task
+from shared.files import write_json
 from shared.flower import envelope_of, give_id, objects_of, tree_of
 from shared.privacy.planned import mechanism_of
 from shared.privacy.source import SecureSource

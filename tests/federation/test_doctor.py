@@ -37,7 +37,7 @@ def control(world: World) -> Iterator[Control]:
     link.start()
     found = Control(address, keys.authority)
     try:
-        found.wait()
+        found.wait(lambda: link.ended is None)
         found.register(admitted(world.keys))
         world.until(lambda: reachable(world.port), 30, "the Fleet API")
         yield found

@@ -52,7 +52,7 @@ class Hostile:
         self.link = Child("SuperLink", command, given, self.home, self.home / "flower.log")
         self.link.start()
         self.control = Control(control, keys.authority)
-        self.control.wait()
+        self.control.wait(lambda: self.link.ended is None)
         self.nodes = self.control.register(admitted(world.keys))
 
     def online(self) -> set[str]:

@@ -13,11 +13,12 @@ import pytest
 import promptward
 from server.checkup import Examined, coordinator_checks, quorum_findings
 from server.credentials import Credentials, fill_folder
-from server.deployment import Deployment, facts_of, write_json
+from server.deployment import Deployment, facts_of
 from server.patience import Patience
 from server.roster import admit
 from shared.card import Task
 from shared.certificates import make_authority
+from shared.files import write_json
 from shared.findings import Finding, examine
 from shared.keys import make_site_key
 from shared.processes import free_port
