@@ -154,8 +154,14 @@ def _audit_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _audit(args: argparse.Namespace) -> int:
     from audits.audit_command import run
+    from audits.patients import Known
+    from simulations.known import patients_of
 
-    return run(args)
+    def known(folder: Path) -> Any:
+        found = patients_of(folder)
+        return found and {name: Known(site.train, site.test) for name, site in found.items()}
+
+    return run(args, known)
 
 
 def _keys_arguments(parser: argparse.ArgumentParser) -> None:

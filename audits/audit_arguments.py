@@ -19,5 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ledger", type=Path, nargs="+", action="extend", default=[], metavar="PATH", help="a ledger that lies elsewhere"
     )
+    parser.add_argument(
+        "--site-file",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="a hospital's own site file: what do the updates that it sent tell of its own patients? Run this at the hospital",
+    )
+    parser.add_argument("--files-only", action="store_true", help="look at files only, in seconds; run no attack and no self-test")
+    parser.add_argument("--thorough", action="store_true", help="take minutes instead of seconds, for narrower intervals")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where audit.html and audit.json are written (default: RUN)")
     parser.add_argument("--json", action="store_true", help="print audit.json instead of a summary")

@@ -1,47 +1,137 @@
-"""`promptward audit RUN`: audit what was shared, from the coordinator's files and what the hospitals show of theirs."""
+"""`promptward audit RUN`: audit what was shared, from the files of coordinator and hospitals, and with the installed code."""
 
 import argparse
 import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from audits import configuration, recount
 from audits.agreement import as_facts, as_section, compare
-from audits.coordinator import read_run
+from audits.coordinator import RunArrays, RunFiles, read_arrays, read_run
 from audits.evidence import gather
-from audits.report import write_report
+from audits.installed import installed_sections
+from audits.patients import FindPatients, Known, from_site_files
+from audits.report import answer, write_report
+from audits.section import Section, as_json
+from audits.subject import Subject
 from shared.errors import InputError
+from shared.scoring import build
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the command; return 0 when every audit passed, 1 when one did not."""
-    files = read_run(args.run)
+@dataclass
+class _Outcome:
+    """What the audits found, and what was not looked at and why."""
+
+    sections: list[Section] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def run(args: argparse.Namespace, find_patients: FindPatients) -> int:
+    """Run the command; return 0 when every audit passed, 1 when one did not.
+
+    `find_patients` gives the patients of a simulation, which this package knows nothing of.
+    """
+    started, console = time.perf_counter(), Console(stderr=True, highlight=False)
+    files, arrays = read_run(args.run), read_arrays(args.run)
+    known = from_site_files(args.site_file, files.task)
     agreement = compare(files, gather(files, args.site, args.ledger))
-    sections = [as_section(agreement)]
-    facts: dict[str, Any] = {
+    outcome = _Outcome([as_section(agreement), configuration.audit(files, arrays), recount.audit(files, arrays, agreement)])
+    if args.files_only:
+        outcome.left_out.append("Only files were looked at (--files-only): the installed code was not put to the test.")
+    else:
+        _installed(files, arrays, known or _simulated(find_patients, args.run), args.thorough, outcome, console)
+    facts = _facts(files, outcome) | {"audits": _audits(outcome, as_facts(agreement))}
+    facts["seconds"] = {**outcome.seconds, "all": round(time.perf_counter() - started, 1)}
+    out: Path = args.out or args.run
+    _write(out, outcome, facts, files.task.card.title)
+    _say(args.json, facts, outcome, out)
+    return 0 if facts["passed"] else 1
+
+
+def _simulated(find_patients: FindPatients, folder: Path) -> Mapping[str, Known] | None:
+    try:
+        return find_patients(folder)
+    except InputError:
+        return None  # the table is not here; the attack is tried on made-up patients
+
+
+def _installed(
+    files: RunFiles,
+    arrays: Mapping[str, RunArrays],
+    known: Mapping[str, Known] | None,
+    thorough: bool,
+    outcome: _Outcome,
+    console: Console,
+) -> None:
+    """Add what is found by running the installed code; a model that is not here leaves it out, and says so."""
+    try:
+        scorer, _ = build(files.task.card)
+    except InputError as error:
+        outcome.left_out.append(f"The installed code was not put to the test, because the model cannot be loaded: {error}")
+        return
+    first = next(iter(arrays.values()))
+    subject = Subject(files.task, scorer, first.broadcasts)
+    for section in _timed(installed_sections(subject, first.updates, known, thorough), outcome, console):
+        outcome.sections.append(section)
+
+
+def _timed(sections: Iterator[Section], outcome: _Outcome, console: Console) -> Iterator[Section]:
+    before = time.perf_counter()
+    for section in sections:
+        now = time.perf_counter()
+        outcome.seconds[section.title] = round(now - before, 1)
+        console.print(f"{section.title} {section.summary} ({now - before:.1f} s)", soft_wrap=True, markup=False)
+        before = now
+        yield section
+
+
+def _facts(files: RunFiles, outcome: _Outcome) -> dict[str, Any]:
+    return {
         "schema": 1,
         "task": files.task.card.name,
         "task_digest": files.task.digest,
         "runs": list(files.runs),
-        "passed": all(section.passed for section in sections),
-        "audits": {"agreement": as_facts(agreement)},
+        "passed": all(section.passed for section in outcome.sections),
+        "answer": answer(outcome.sections),
+        "left_out": outcome.left_out,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    out: Path = args.out or args.run
+
+
+def _audits(outcome: _Outcome, agreement: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what each audit found: the agreement in its own form, the others as their sections say it."""
+    return {"agreement": agreement} | {section.title: as_json(section) for section in outcome.sections[1:]}
+
+
+def _write(out: Path, outcome: _Outcome, facts: Mapping[str, Any], title: str) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "audit.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        write_report(sections, facts, files.task.card.title, out / "audit.html")
+        write_report(outcome.sections, facts, title, out / "audit.html")
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}); name another folder with --out.") from None
-    if args.json:
+
+
+def _say(as_text: bool, facts: Mapping[str, Any], outcome: _Outcome, out: Path) -> None:
+    if as_text:
         print(json.dumps(facts, indent=2))  # noqa: T201
-    for section in [] if args.json else sections:
-        console = Console(highlight=False, soft_wrap=True, markup=False)
+        return
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    for section in outcome.sections:
         console.print(f"{section.title} {section.summary}")
         for finding in section.findings:
             console.print(f"  {finding}")
-        console.print(f"Report: {out / 'audit.html'}")
-    return 0 if facts["passed"] else 1
+    for sentence in _sentences(facts):
+        console.print(sentence)
+    console.print(f"Report: {out / 'audit.html'}")
+
+
+def _sentences(facts: Mapping[str, Any]) -> Sequence[str]:
+    return [*facts["left_out"], facts["answer"]]

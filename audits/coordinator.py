@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ import numpy as np
 
 from shared.card import Task
 from shared.errors import InputError
+from shared.privacy.mechanism import Update
+from shared.prompt import Array
 from shared.wire import sha256
 
 UPDATE = "update/"
@@ -54,6 +56,30 @@ class RunFiles:
     def runs(self) -> tuple[str, ...]:
         """The names of the runs, in order."""
         return tuple(dict.fromkeys(round_.run for round_ in self.rounds))
+
+
+@dataclass(frozen=True)
+class RunArrays:
+    """The arrays of one run: what was broadcast in each round, in order, and site -> round -> what it sent."""
+
+    broadcasts: tuple[Array, ...]
+    updates: Mapping[str, Mapping[int, Update]]
+
+
+def read_arrays(folder: Path) -> dict[str, RunArrays]:
+    """Read every array of every run in a run directory that `read_run` has read: 10 kB a site and round."""
+    return {run: _arrays(paths) for run, paths in _places(folder)}
+
+
+def _arrays(paths: Sequence[Path]) -> RunArrays:
+    broadcasts: list[Array] = []
+    updates: dict[str, dict[int, Update]] = {}
+    for path in paths:
+        with _readable(path) as data:
+            broadcasts.append(data["broadcast"])
+            for name in (name for name in data.files if name.startswith(UPDATE)):
+                updates.setdefault(name.removeprefix(UPDATE), {})[_number(path)] = data[name]
+    return RunArrays(tuple(broadcasts), updates)
 
 
 def read_run(folder: Path) -> RunFiles:

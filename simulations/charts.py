@@ -1,33 +1,16 @@
 """The report's pictures as inline SVG: the same input gives the same bytes."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from shared.drawing import BLUE, GREEN, GREY, INK, RED, as_svg, new_figure
 
-INK, BLUE, GREY, RED, GREEN = "#1f2933", "#1f5fa8", "#9aa5b1", "#b42318", "#2f7d4f"
 MOST_BARS = 24  # sites drawn one by one; more are drawn as a histogram
-STYLE = {
-    "svg.hashsalt": "promptward",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
 
 
 def learning_curve(lines: Sequence[Mapping[str, Any]], majority: float) -> str:
     """Draw mean-of-sites accuracy and pooled AUC over the rounds, a thin line for each seed and a thick one for their mean."""
-    figure, axes = _figure(3.4)
+    figure, axes = new_figure(3.4)
     scored = [line for line in lines if line["mean_of_sites_accuracy"] is not None]
     for key, colour, name in (
         ("mean_of_sites_accuracy", BLUE, "mean of sites' accuracies"),
@@ -44,7 +27,7 @@ def learning_curve(lines: Sequence[Mapping[str, Any]], majority: float) -> str:
     axes.set_xlabel("round")
     axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="lower right")
-    return _svg(figure, "Learning curve")
+    return as_svg(figure, "Learning curve")
 
 
 def site_bars(per_site: Mapping[str, Mapping[str, Any]]) -> str:
@@ -52,7 +35,7 @@ def site_bars(per_site: Mapping[str, Mapping[str, Any]]) -> str:
     shown = {name: scores for name, scores in per_site.items() if scores["accuracy"] is not None}
     if len(shown) > MOST_BARS:
         return _gain_histogram(shown)
-    figure, axes = _figure(0.9 + 0.55 * len(shown))
+    figure, axes = new_figure(0.9 + 0.55 * len(shown))
     for row, scores in enumerate(shown.values()):
         low, high = scores["accuracy_ci95"]
         axes.barh(row - 0.18, scores["accuracy"], height=0.34, color=BLUE, label="this prompt" if row == 0 else None)
@@ -63,7 +46,7 @@ def site_bars(per_site: Mapping[str, Mapping[str, Any]]) -> str:
     axes.set_xlim(0, 1)
     axes.set_xlabel("accuracy on the site's test patients")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, 1.22 if len(shown) > 2 else 1.5), ncol=3)
-    return _svg(figure, "Accuracy per site beside majority guessing")
+    return as_svg(figure, "Accuracy per site beside majority guessing")
 
 
 def epsilon_bars(sites: Sequence[Mapping[str, Any]]) -> str:
@@ -73,7 +56,7 @@ def epsilon_bars(sites: Sequence[Mapping[str, Any]]) -> str:
         key = (site["epsilon"], site["cross_checks"]["PRV"], site["cross_checks"]["RDP"])
         groups.setdefault(key, []).append(site["name"])
     bars = [(name, key) for key, names in groups.items() for name in (names if len(sites) <= MOST_BARS else [_several(names)])]
-    figure, axes = _figure(0.9 + 0.4 * len(bars))
+    figure, axes = new_figure(0.9 + 0.4 * len(bars))
     for row, (_, (pld, prv, rdp)) in enumerate(bars):
         axes.barh(row, pld, height=0.5, color=BLUE, label="PLD (published)" if row == 0 else None)
         axes.plot(prv, row, marker="|", markersize=14, color=INK, linestyle="", label="PRV cross-check" if row == 0 else None)
@@ -82,12 +65,12 @@ def epsilon_bars(sites: Sequence[Mapping[str, Any]]) -> str:
     axes.invert_yaxis()
     axes.set_xlabel("epsilon (smaller protects more)")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, 1.3 if len(bars) > 2 else 1.8), ncol=3)
-    return _svg(figure, "Epsilon per site")
+    return as_svg(figure, "Epsilon per site")
 
 
 def byte_bars(tensor: int, sent: int, full: int) -> str:
     """Draw, on a logarithmic axis, what a site sends a round beside what full fine-tuning would move."""
-    figure, axes = _figure(1.7)
+    figure, axes = new_figure(1.7)
     rows = [("the prompt itself", tensor, BLUE), ("sent by a site", sent, BLUE), ("full fine-tuning", full, GREY)]
     for row, (_, size, colour) in enumerate(rows):
         axes.barh(row, size, height=0.55, color=colour)
@@ -97,17 +80,17 @@ def byte_bars(tensor: int, sent: int, full: int) -> str:
     axes.set_xscale("log")
     axes.set_xlim(100, full * 60)
     axes.set_xlabel("bytes per site and round (logarithmic)")
-    return _svg(figure, "Bytes per site and round")
+    return as_svg(figure, "Bytes per site and round")
 
 
 def _gain_histogram(per_site: Mapping[str, Mapping[str, Any]]) -> str:
-    figure, axes = _figure(3.0)
+    figure, axes = new_figure(3.0)
     gains = [scores["accuracy"] - scores["majority_accuracy"] for scores in per_site.values()]
     axes.hist(gains, bins=21, range=(-1, 1), color=BLUE, edgecolor="white")
     axes.axvline(0, color=GREY, linestyle="--", linewidth=1.2)
     axes.set_xlabel("accuracy above majority guessing")
     axes.set_ylabel("sites")
-    return _svg(figure, "Accuracy above majority guessing, all sites")
+    return as_svg(figure, "Accuracy above majority guessing, all sites")
 
 
 def _several(names: Sequence[str]) -> str:
@@ -116,18 +99,3 @@ def _several(names: Sequence[str]) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.2, height), layout="constrained")
-        return figure, figure.subplots()
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """Return the picture as an SVG element with a title for screen readers."""
-    out = io.StringIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Title": title}, transparent=True)
-    svg = out.getvalue()
-    return svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
