@@ -34,6 +34,11 @@ class Verdict:
     holds: bool | None
     caveat: str
 
+    def __post_init__(self) -> None:
+        """Take numpy's booleans too: `np.False_ is False` is not so."""
+        if self.holds is not None:
+            object.__setattr__(self, "holds", bool(self.holds))
+
 
 @dataclass(frozen=True)
 class Mark:

@@ -16,6 +16,8 @@ from shared.scoring import Scorer
 from tests.audits.tampering import OF_ALL, TAMPERED, rewritten
 from tests.books import Files, play
 
+FILES = "--files-only"  # the installed code is put to the test elsewhere
+
 
 @pytest.fixture
 def files(played: Files, tmp_path: Path) -> Files:
@@ -26,7 +28,7 @@ def files(played: Files, tmp_path: Path) -> Files:
 
 
 def audited(files: Files, *more: str) -> int:
-    return promptward.main(["audit", str(files.run), "--site", str(files.site("North")), str(files.site("South")), *more])
+    return promptward.main(["audit", str(files.run), "--site", str(files.site("North")), str(files.site("South")), FILES, *more])
 
 
 def findings(files: Files) -> list[dict[str, Any]]:
@@ -91,7 +93,7 @@ def test_charges_of_other_tasks_and_of_published_counts_are_no_disagreement(file
 
 
 def test_who_showed_nothing_is_named(files: Files) -> None:
-    assert promptward.main(["audit", str(files.run), "--site", str(files.site("North"))]) == 0
+    assert promptward.main(["audit", str(files.run), "--site", str(files.site("North")), FILES]) == 0
     agreement = json.loads((files.run / "audit.json").read_text())["audits"]["agreement"]
     assert agreement["not_shown"] == ["South"]
     assert "Not looked at, because no files were shown: South." in agreement["summary"]
@@ -99,7 +101,7 @@ def test_who_showed_nothing_is_named(files: Files) -> None:
 
 
 def test_a_ledger_alone_says_less(files: Files) -> None:
-    assert promptward.main(["audit", str(files.run), "--ledger", str(files.site("South") / "ledger.jsonl")]) == 0
+    assert promptward.main(["audit", str(files.run), "--ledger", str(files.site("South") / "ledger.jsonl"), FILES]) == 0
     checks = json.loads((files.run / "audit.json").read_text())["audits"]["agreement"]["checks"]
     assert checks["time"]["sites"]["South"] == "–"
     assert checks["payload"]["sites"]["South"] == "agrees"
@@ -130,7 +132,7 @@ def test_wrong_input_is_said_in_a_sentence(
         shutil.copytree("run", name)
     Path("broken/transcript/round-00002.npz").write_bytes(b"PK")
     Path("unfinished/result.json").unlink()
-    assert promptward.main(["audit", *words]) == 2
+    assert promptward.main(["audit", *words, FILES]) == 2
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
