@@ -147,7 +147,8 @@ class Chain:
     @contextmanager
     def _alone(self) -> Iterator[int]:
         """Hold the file alone, and refuse when it changed behind our back: a second defence where locks do not work."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._size == 0:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -26,13 +26,17 @@ class Gate:
 
         Raises `RefusedError` for any other shape or dtype, or a value that is not finite.
         """
+        self.let_out(request.task_digest, request.run, request.round, update)
+        return pack_reply(update)
+
+    def let_out(self, task: str, run: str, round_: int, update: Update) -> None:
+        """Check an update and write down that it leaves; raise `RefusedError` as `release` does."""
         if update.dtype != self.dtype or update.shape != self.shape.shape:
             raise RefusedError(f"the update is {update.dtype} {update.shape} instead of {self.dtype} {self.shape.shape}")
         if not np.isfinite(update).all():
             raise RefusedError("the update holds a value that is not finite")
-        left = {"task": request.task_digest, "run": request.run, "round": request.round}
+        left = {"task": task, "run": run, "round": round_}
         self.log.append({**left, "sha256": sha256(update), "bytes": update.nbytes})
-        return pack_reply(update)
 
 
 @dataclass(frozen=True)

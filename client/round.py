@@ -52,9 +52,14 @@ class Pool:
 
 def pool(cohort: Cohort, scorer: Scorer) -> Pool:
     """Compute a cohort's hidden states once; every patient has at least one record."""
+    return pool_of(cohort, scorer.read(list(cohort.texts)))
+
+
+def pool_of(cohort: Cohort, hidden: Hidden) -> Pool:
+    """Return the pool of a cohort whose records' hidden states are known."""
     owners = np.array(cohort.patients, dtype=np.int64)
     records = tuple(torch.from_numpy(np.flatnonzero(owners == patient)) for patient in range(cohort.size))
-    return Pool(scorer.read(list(cohort.texts)), torch.tensor(cohort.labels, dtype=torch.long), records)
+    return Pool(hidden, torch.tensor(cohort.labels, dtype=torch.long), records)
 
 
 def patient_gradients(pool_: Pool, drawn: Indices, prompt: Tensor, scorer: Scorer) -> Tensor:

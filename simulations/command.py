@@ -17,6 +17,7 @@ from shared.card import Task
 from shared.errors import InputError, RunError
 from shared.peft_format import save_prompt
 from shared.privacy.accounting import epsilon_of
+from simulations import batched
 from simulations.evaluate import score
 from simulations.federation import Federation, Stopwatch, prepare, run_seed
 from simulations.options import FILE, Changes, Options, varied
@@ -28,6 +29,7 @@ from simulations.study import deal_out
 from simulations.table import closing_table
 
 LINES = "metrics.jsonl"
+ENGINES = {"in-process": run_seed, "batched": batched.run_seed}
 SCORED = 6  # rounds of a seed that are scored for the learning curve
 
 
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace, started: float) -> int:
     task = varied(task, changes, options, study)
     console.print(f"Task {task.card.name}, digest {task.digest}", highlight=False)
     sites = deal_out(study, task.card, Scheme.parse(options.partition), task.card.plan.sites, options.split)
-    federation = prepare(task, sites, options.private)
+    federation = prepare(task, sites, options.private, options.engine == "batched")
     with _kept(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / "task.toml").write_text(task.text, encoding="utf-8")
@@ -62,7 +64,7 @@ def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
     data = str(Path(args.data).resolve()) if args.data else None
     if args.no_privacy and args.epsilon is not None:
         raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
-    options = Options(partition, args.seeds, args.split, not args.no_privacy, data)
+    options = Options(partition, args.seeds, args.split, not args.no_privacy, data, args.engine)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     out = args.out or Path("runs") / f"{task.card.name}-{stamp}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -107,7 +109,7 @@ def _simulate(federation: Federation, options: Options, out: Path, console: Cons
         display.begin(len(lines))
         for seed in range(options.seeds):
             curve = Curve(federation, seed, out / LINES, display)
-            prompt, spent = run_seed(federation, seed, out, watch, curve.observe)
+            prompt, spent = ENGINES[options.engine](federation, seed, out, watch, curve.observe)
             mine = [line for line in lines if line["seed"] == seed] + curve.lines
             scores = score(prompt, federation.tests, federation.scorer)
             outcomes.append(SeedOutcome(seed, prompt, scores, spent, mine))

@@ -52,19 +52,35 @@ class Scores:
 
 def test_set(train: Cohort, test: Cohort, scorer: Scorer) -> TestSet:
     """Compute the hidden states of the test records once."""
+    return test_set_of(train, test, scorer.read(list(test.texts)))
+
+
+def test_set_of(train: Cohort, test: Cohort, hidden: Hidden) -> TestSet:
+    """Return the test set of records whose hidden states are known."""
     majority = int(np.bincount(np.array(train.labels)).argmax())
-    return TestSet(scorer.read(list(test.texts)), np.array(test.labels, dtype=np.int64), majority)
+    return TestSet(hidden, np.array(test.labels, dtype=np.int64), majority)
 
 
 def score(prompt: Array, tests: Mapping[str, TestSet], scorer: Scorer) -> Scores:
     """Score a prompt (P+L, D) on every site's test records, and on all of them pooled."""
     given = torch.from_numpy(np.array(prompt))
-    guesses = {name: scorer.probabilities(test.hidden, given).numpy() for name, test in tests.items()}
+    guesses = _guesses(given, tests, scorer)
     per_site = {name: _site(guesses[name], test) for name, test in tests.items()}
     every = np.concatenate(list(guesses.values()))
     labels = np.concatenate([test.labels for test in tests.values()])
     at_sites = [s.accuracy for s in per_site.values() if s.accuracy is not None]
     return Scores(auc(every, labels), _accuracy(every, labels), float(np.mean(at_sites)), per_site)
+
+
+def _guesses(prompt: torch.Tensor, tests: Mapping[str, TestSet], scorer: Scorer) -> dict[str, NDArray[np.float32]]:
+    """Return each site's label probabilities (B, L); sites whose states have one padded length are scored together."""
+    if len({test.hidden.states.shape[1] for test in tests.values()}) > 1:
+        return {name: scorer.probabilities(test.hidden, prompt).numpy() for name, test in tests.items()}
+    states = [test.hidden.states for test in tests.values()]
+    masks = [test.hidden.mask for test in tests.values()]
+    every = scorer.probabilities(Hidden(torch.cat(states), torch.cat(masks)), prompt).numpy()  # (B, L)
+    cuts = np.cumsum([len(test.labels) for test in tests.values()])[:-1]
+    return dict(zip(tests, np.split(every, cuts), strict=True))
 
 
 def majority_baselines(tests: Mapping[str, TestSet]) -> tuple[float, float]:

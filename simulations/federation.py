@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from flwr.app import Context
 
@@ -15,12 +16,13 @@ from client.ledger import Ledger
 from client.opening import proposal_of
 from client.outbox import Outbox
 from client.policy import Policy
-from client.round import Pool, answer, pool
+from client.round import Pool, answer, pool, pool_of
 from server.aggregate import init
 from server.app import server_app
 from server.checkpoint import RunFolder
 from server.robust import require_sense
 from server.strategy import RoundSeen, Run, Start
+from shared.backbone import Hidden
 from shared.card import Task
 from shared.flower import context, log_quietly
 from shared.privacy.accounting import Spent
@@ -29,9 +31,11 @@ from shared.privacy.planned import epsilon_of_plan, mechanism_of
 from shared.privacy.source import SimulationSource
 from shared.prompt import Array
 from shared.scoring import Scorer, build
-from simulations.evaluate import TestSet, test_set
+from simulations.evaluate import TestSet, test_set, test_set_of
 from simulations.grid import RUN_ID, InProcessGrid
 from simulations.study import SitePatients
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,10 @@ class Stopwatch:
 
     seconds: float = field(default=0.0)
 
-    def timed(self, work: Callable[..., Update]) -> Callable[..., Update]:
+    def timed(self, work: Callable[..., T]) -> Callable[..., T]:
         """Return `work`, timed."""
 
-        def wrapper(*args: object) -> Update:
+        def wrapper(*args: object) -> T:
             start = time.perf_counter()
             result = work(*args)
             self.seconds += time.perf_counter() - start
@@ -80,15 +84,34 @@ class Stopwatch:
         return wrapper
 
 
-def prepare(task: Task, sites: Mapping[str, SitePatients], private: bool) -> Federation:
-    """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be."""
+def prepare(task: Task, sites: Mapping[str, SitePatients], private: bool, together: bool = False) -> Federation:
+    """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be.
+
+    `together` reads all sites' records in one go and gives each site its part of the one tensor, for the batched engine.
+    """
     mechanism = mechanism_of(task.card) if private else without_privacy(task.card.privacy.sample_rate)
     require_sense(task.card, mechanism)
     budget = epsilon_of_plan(task.card) if private else 0.0
     scorer, initial = build(task.card)
+    if together:
+        pools, tests = _together(sites, scorer)
+        return Federation(task, mechanism, budget, scorer, initial, pools, tests)
     pools = {name: pool(patients.train, scorer) for name, patients in sites.items()}
     tests = {name: test_set(patients.train, patients.test, scorer) for name, patients in sites.items()}
     return Federation(task, mechanism, budget, scorer, initial, pools, tests)
+
+
+def _together(sites: Mapping[str, SitePatients], scorer: Scorer) -> tuple[dict[str, Pool], dict[str, TestSet]]:
+    """Return pools and test sets whose hidden states are parts of one tensor each."""
+    trained = scorer.read([text for site in sites.values() for text in site.train.texts])
+    tested = scorer.read([text for site in sites.values() for text in site.test.texts])
+    pools, tests, a, b = {}, {}, 0, 0
+    for name, site in sites.items():
+        n, m = len(site.train.texts), len(site.test.texts)
+        pools[name] = pool_of(site.train, Hidden(trained.states[a : a + n], trained.mask[a : a + n]))
+        tests[name] = test_set_of(site.train, site.test, Hidden(tested.states[b : b + m], tested.mask[b : b + m]))
+        a, b = a + n, b + m
+    return pools, tests
 
 
 def run_seed(

@@ -27,6 +27,7 @@ class Options:
         split: seed of the split into training and test patients.
         private: False takes the noise away.
         data: a study file, or None for the demonstration's patients.
+        engine: `in-process` or `batched`.
     """
 
     partition: str = "natural"
@@ -34,6 +35,7 @@ class Options:
     split: int = FLAMBY_SEED
     private: bool = True
     data: str | None = None
+    engine: str = "in-process"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""

@@ -55,7 +55,7 @@ def assemble(federation: Federation, options: Options, outcomes: Sequence[SeedOu
         "task": card.name,
         "title": card.title,
         "task_digest": federation.task.digest,
-        "engine": "in-process",
+        "engine": options.engine,
         "partition": options.partition,
         "split": options.split,
         "seeds": [outcome.seed for outcome in outcomes],

@@ -42,6 +42,15 @@ def clipped_sum(gradients: Tensor, clip_norm: float) -> ClippedSum:
     Raises:
         ValueError: a clip norm that is no number, or where a double's quotients overflow or vanish.
     """
+    total = clipped_rows(gradients, clip_norm).sum(0).reshape(gradients.shape[1:])  # (P+L, D)
+    return ClippedSum(total, STEPS, clip_norm / STEPS)
+
+
+def clipped_rows(gradients: Tensor, clip_norm: float) -> Integers:
+    """Return each patient's clipped gradient in grid units, (N, ...) -> (N, K): secret, and of norm at most `STEPS` each.
+
+    Raises `ValueError` as `clipped_sum` does.
+    """
     if not LEAST_CLIP <= clip_norm <= MOST_CLIP:
         raise ValueError(f"clip_norm {clip_norm} is outside {LEAST_CLIP:g} to {MOST_CLIP:g}")
     flat = drop_non_finite(gradients).double().flatten(1).numpy()  # (N, K)
@@ -50,8 +59,7 @@ def clipped_sum(gradients: Tensor, clip_norm: float) -> ClippedSum:
     norms = np.linalg.norm(scaled, axis=1, keepdims=True) * biggest  # (N, 1)
     factor = np.minimum(1.0, clip_norm / np.maximum(norms, 1e-300)) * (STEPS / clip_norm)
     whole = np.trunc(scaled * np.minimum(biggest * factor, STEPS)).astype(np.int64)  # (N, K)
-    total = _shortened(whole).sum(0).reshape(gradients.shape[1:])  # (P+L, D)
-    return ClippedSum(total, STEPS, clip_norm / STEPS)
+    return _shortened(whole)
 
 
 def _shortened(whole: Integers) -> Integers:

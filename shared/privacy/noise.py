@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from shared.errors import InputError
 from shared.privacy.guarantee import ClippedSum, NoisedSum
@@ -63,9 +64,20 @@ def _measurement(scale: float) -> Any:
 
 
 def _tabled(count: int, scale: float, stream: Stream) -> Integers:
-    """Invert the distribution function at 63-bit uniforms: off from the law by less than 1e-12 in total variation."""
+    """Invert the distribution function at 63-bit uniforms: off from the law by less than 1e-12 in total variation.
+
+    The continuous Gaussian's inverse says where in the table to look, and the table decides: several times as fast as a
+    binary search that misses the cache, and the same numbers.
+    """
     low, table = _table(scale)
-    return np.searchsorted(table, stream.words(count) >> np.uint64(1), side="right") + low
+    words = stream.words(count) >> np.uint64(1)
+    near = np.ceil(ndtri((words.astype(np.float64) + 0.5) * 2.0**-63) * scale - 0.5) - low
+    found: Integers = np.clip(near, 0, len(table)).astype(np.int64)
+    while (up := (found < len(table)) & (table[np.minimum(found, len(table) - 1)] <= words)).any():
+        found[up] += 1
+    while (down := (found > 0) & (table[np.maximum(found - 1, 0)] > words)).any():
+        found[down] -= 1
+    return found + low
 
 
 @functools.lru_cache(maxsize=4)

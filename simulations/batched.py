@@ -1,0 +1,249 @@
+"""The batched engine: all sites' drawn patients of a round go through the one resident backbone in a few large batches.
+
+Rows of a batch never meet in the model, so that the gradient of each record's own prompt rows is that record's gradient, whoever
+else is in the batch. Clipping, sums by site and each site's noise follow. It is the fast twin of `federation.run_seed` with its
+hospitals and Flower messages: the same coins, the same noise, and the same prompt up to floating point.
+
+Letters in shape comments: S sites, N drawn patients, R their records, P prompt rows, L label rows, D hidden size, K = (P+L) D.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from flwr.app import Message
+from flwr.common import MessageType
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from client.chain import Chain
+from client.gate import Gate
+from client.ledger import Event, Ledger
+from client.opening import proposal_of
+from client.round import LocalPlan, Pool
+from server.aggregate import ServerState, apply, init
+from server.checkpoint import RunFolder
+from server.robust import combine
+from server.rule import rule_of
+from server.strategy import RoundSeen, Run, Start
+from shared.errors import RunError
+from shared.flower import deflated_size
+from shared.privacy.accounting import Spent
+from shared.privacy.clip import STEPS, clipped_rows
+from shared.privacy.guarantee import ClippedSum, NoisedSum
+from shared.privacy.mechanism import Mechanism, Update, decode, encode, release
+from shared.privacy.noise import add_noise
+from shared.privacy.sampling import Indices, poisson
+from shared.privacy.source import SimulationSource, Stream
+from shared.prompt import Array
+from shared.scoring import Scorer
+from shared.wire import pack_reply, sha256
+from simulations.federation import Federation, Stopwatch
+
+BATCH = 256  # records in one pass
+
+
+@dataclass(frozen=True)
+class Stack:
+    """All sites' patients in one pool, site after site.
+
+    Attributes:
+        pool: everybody.
+        first: (S + 1,), the first patient of each site, and the number of all.
+        names: of the sites.
+        longest: tokens in the longest record of each patient.
+    """
+
+    pool: Pool
+    first: NDArray[np.int64]
+    names: tuple[str, ...]
+    longest: NDArray[np.int64]
+
+    def patients(self, site: int) -> int:
+        """The number of patients of a site."""
+        return int(self.first[site + 1] - self.first[site])
+
+
+def stack(pools: Mapping[str, Pool]) -> Stack:
+    """Put pools into one; each pool's hidden states have the same padded length, as `federation.prepare` makes them."""
+    parts = list(pools.values())
+    hidden = type(parts[0].hidden)(
+        torch.cat([p.hidden.states for p in parts]), torch.cat([p.hidden.mask for p in parts])
+    )  # (B, T, D), (B, T)
+    starts = np.cumsum([0, *(len(p.labels) for p in parts)])
+    records = tuple(mine + int(start) for p, start in zip(parts, starts, strict=False) for mine in p.records)
+    pool = Pool(hidden, torch.cat([p.labels for p in parts]), records)
+    first = np.cumsum([0, *(p.patients for p in parts)])
+    lengths = hidden.mask.sum(1)  # (B,)
+    return Stack(pool, first, tuple(pools), np.array([int(lengths[mine].max()) for mine in records], dtype=np.int64))
+
+
+def answers(
+    stacked: Stack,
+    sites: Sequence[int],
+    prompt: Array,
+    plan: LocalPlan,
+    scorer: Scorer,
+    source: SimulationSource,
+    *purpose: str | int,
+) -> dict[int, Update]:
+    """Return what each of these sites would send, as `client.round.answer` gives it, (P+L, D).
+
+    Args:
+        stacked: all sites' patients.
+        sites: positions in `stacked.names`.
+        prompt: the broadcast prompt (P+L, D).
+        plan: the public facts of a round.
+        scorer: backbone and prompt shape.
+        source: of draws and noise.
+        purpose: (run, round); streams are named as `answer` names them.
+    """
+    run, round_ = purpose
+    here = {site: torch.from_numpy(np.array(prompt)) for site in sites} if plan.steps > 1 else {}
+    same = torch.from_numpy(np.array(prompt))  # (P+L, D)
+    total = {site: np.zeros(prompt.shape, dtype=np.int64 if plan.mechanism.exact else np.float64) for site in sites}
+    for step in range(plan.steps):
+        names = {site: (run, stacked.names[site], round_, step) for site in sites}
+        drawn = {
+            site: poisson(stacked.patients(site), plan.mechanism.sample_rate, source.stream("draw", *names[site])) for site in sites
+        }
+        prompts = torch.stack([here.get(site, same) for site in sites]) if here else same
+        streams = {site: source.stream("noise", *names[site]) for site in sites}
+        for site, noised in _released(stacked, drawn, prompts, plan.mechanism, scorer, streams):
+            total[site] += noised.value  # (P+L, D)
+            if here:
+                moved = plan.learning_rate * noised.grid / plan.denominator
+                here[site] = here[site] - torch.from_numpy(noised.value * moved).float()
+    return {site: encode(value, plan.mechanism) for site, value in total.items()}
+
+
+def _released(
+    stacked: Stack,
+    drawn: Mapping[int, Indices],
+    prompts: Tensor,
+    mechanism: Mechanism,
+    scorer: Scorer,
+    streams: Mapping[int, Stream],
+) -> Iterator[tuple[int, NoisedSum]]:
+    """Give each site's noised sum; `prompts` is one for all (P+L, D), or one a site (S, P+L, D)."""
+    shape = prompts.shape[-2:]
+    place = np.repeat(np.arange(len(drawn)), [len(d) for d in drawn.values()])  # (N,), which of `drawn` a patient belongs to
+    patients = np.concatenate([stacked.first[site] + d for site, d in drawn.items()])  # (N,)
+    if not mechanism.exact:
+        kept = torch.zeros(len(patients), *shape)
+        for index, gradients in _gradients(stacked, patients, place, prompts, scorer):
+            kept[index] = gradients
+        for number, site in enumerate(drawn):
+            yield site, release(kept[torch.from_numpy(place == number)], mechanism, streams[site])
+        return
+    sums = torch.zeros(len(drawn), shape.numel(), dtype=torch.int64)  # (S, K)
+    for index, gradients in _gradients(stacked, patients, place, prompts, scorer):
+        rows = torch.from_numpy(clipped_rows(gradients, mechanism.clip_norm))  # (n, K)
+        sums.index_add_(0, torch.from_numpy(place)[index], rows)
+    for number, site in enumerate(drawn):
+        clipped = ClippedSum(sums[number].numpy().reshape(shape), STEPS, mechanism.grid)
+        yield site, add_noise(clipped, mechanism.noise_multiplier, streams[site])
+
+
+def _gradients(
+    stacked: Stack, patients: Indices, place: Indices, prompts: Tensor, scorer: Scorer
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give (positions in `patients` (n,), their gradients (n, P+L, D)), batch after batch, patients of like length together."""
+    for index in _pieces(stacked, patients):
+        mine = [stacked.pool.records[patients[i]] for i in index]
+        owner = torch.repeat_interleave(torch.arange(len(mine)), torch.tensor([len(m) for m in mine]))  # (R,)
+        records = torch.cat(mine)  # (R,)
+        chosen = prompts if prompts.dim() == 2 else prompts[torch.from_numpy(place[index])][owner]
+        expanded = chosen.expand(len(records), -1, -1).clone().requires_grad_()  # (R, P+L, D)
+        logits = scorer.logits(stacked.pool.hidden[records], expanded)  # (R, L)
+        loss = functional.cross_entropy(logits, stacked.pool.labels[records], reduction="sum")  # never coupled: a plain sum
+        each = torch.autograd.grad(loss, expanded)[0]  # (R, P+L, D)
+        summed = torch.zeros(len(mine), *each.shape[1:]).index_add(0, owner, each)  # (n, P+L, D)
+        yield torch.from_numpy(index), summed / torch.tensor([len(m) for m in mine]).view(-1, 1, 1)
+
+
+def _pieces(stacked: Stack, patients: Indices) -> Iterator[NDArray[np.int64]]:
+    """Cut the drawn patients, the shortest first, into pieces of about `BATCH` records; a patient is never cut."""
+    order = np.argsort(stacked.longest[patients], kind="stable")
+    counts = np.array([len(stacked.pool.records[patients[i]]) for i in order], dtype=np.int64)
+    piece = (np.cumsum(counts) - counts) // BATCH
+    for number in np.unique(piece):
+        yield order[piece == number]
+
+
+@dataclass(frozen=True)
+class _Books:
+    """A simulated site's ledger and gate; the batched engine charges and logs as a hospital does."""
+
+    ledger: Ledger
+    gate: Gate
+
+    def charge(self, event: Event, update: Update) -> None:
+        """Charge once; a round that an interrupted run had charged gave the same bytes, because its streams are seeded."""
+        earlier = self.ledger.find(event.task, event.run, event.round)
+        if earlier is None:
+            self.ledger.charge(event)
+        elif earlier.payload != event.payload:
+            raise RunError(f"{self.ledger.path}: round {event.round} was charged for other bytes; start a new run.")
+        self.gate.let_out(event.task, event.run, event.round, update)
+
+
+def run_seed(
+    federation: Federation, seed: int, out: Path, watch: Stopwatch, observe: Callable[[RoundSeen], None]
+) -> tuple[Array, dict[str, Spent]]:
+    """Run, or go on with, one seed, as `federation.run_seed` does and with the same files; see there."""
+    run = Run(federation.task, f"seed{seed}", federation.mechanism)
+    folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
+    stacked = stack(federation.pools)
+    books = {name: _books(federation, out / "ledgers" / run.name / name) for name in stacked.names} if federation.private else {}
+    start = folder.latest(run) or Start(init(federation.initial))
+    plan, work = proposal_of(federation.task, federation.mechanism).plan, watch.timed(answers)
+    state, received = start.state, dict(start.received)
+    while state.round < federation.task.card.plan.rounds:
+        broadcast, number = state.broadcast, state.round + 1
+        found = work(
+            stacked, range(len(stacked.names)), broadcast, plan, federation.scorer, SimulationSource(seed), run.name, number
+        )
+        updates = {stacked.names[site]: update for site, update in found.items()}
+        for name, update in updates.items() if federation.private else ():
+            books[name].charge(_event(federation, run.name, number, sha256(broadcast), update), update)
+        seen = _close(run, state, broadcast, updates, received)
+        state, received = seen.state, dict(seen.received)
+        observe(seen)
+        folder.save(run, seen)
+    delta = federation.task.card.privacy.delta
+    return state.published, {name: mine.ledger.spent(delta) for name, mine in books.items()}
+
+
+def _close(run: Run, state: ServerState, broadcast: Array, updates: Mapping[str, Update], received: Mapping[str, str]) -> RoundSeen:
+    """Take the server's step; every reply is as large as the first, which is packed as Flower would send it."""
+    combined = combine({name: decode(update, run.mechanism) for name, update in updates.items()}, run.task.card.plan)
+    after = apply(state, combined.updates, rule_of(run.task.card))
+    size = deflated_size(Message(pack_reply(next(iter(updates.values()))), 1, MessageType.TRAIN))
+    now = {**received, **{name: sha256(update) for name, update in updates.items()}}
+    return RoundSeen(after, broadcast, updates, {}, dict.fromkeys(updates, size), now, combined.kept)
+
+
+def _books(federation: Federation, home: Path) -> _Books:
+    gate = Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / "egress.jsonl", durable=False))
+    return _Books(Ledger(Chain(home / "ledger.jsonl", durable=False)), gate)
+
+
+def _event(federation: Federation, run: str, round_: int, asked: str, update: Update) -> Event:
+    mechanism = federation.mechanism
+    return Event(
+        task=federation.task.digest,
+        run=run,
+        round=round_,
+        asked=asked,
+        payload=sha256(update),
+        releases=federation.task.card.plan.local_steps,
+        sample_rate=mechanism.sample_rate,
+        noise_multiplier=mechanism.noise_multiplier,
+        clip_norm=mechanism.clip_norm,
+        grid=mechanism.grid if mechanism.exact else None,
+        max_records=federation.task.card.privacy.max_records,
+    )

@@ -1,0 +1,118 @@
+"""The batched engine draws the same coins and the same noise as the hospitals do one by one, and arrives at the same prompt."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import promptward
+from client.ledger import read_ledger
+from client.round import LocalPlan, Pool, answer, pool_of
+from shared.backbone import Hidden
+from shared.card import Task
+from shared.privacy.mechanism import Mechanism, without_privacy
+from shared.privacy.source import SimulationSource
+from shared.prompt import Array
+from shared.scoring import Scorer
+from simulations.batched import answers, stack
+from tests.conftest import card_text, make_cohort
+
+SOURCE = SimulationSource(5)
+
+
+@pytest.fixture(scope="module")
+def pools(task: Task, scorer: Scorer) -> dict[str, Pool]:
+    """Sites of unlike size, one of them with two records a patient, one with a single patient; all parts of one tensor."""
+    cohorts = {
+        name: make_cohort(task, n, n, records) for name, n, records in (("A", 30, 1), ("B", 7, 2), ("C", 1, 1), ("D", 300, 1))
+    }
+    read = scorer.read([text for cohort in cohorts.values() for text in cohort.texts])
+    found, at = {}, 0
+    for name, cohort in cohorts.items():
+        end = at + len(cohort.texts)
+        found[name] = pool_of(cohort, Hidden(read.states[at:end], read.mask[at:end]))
+        at = end
+    return found
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        Mechanism(0.5, 1.0, 3.0),
+        Mechanism(0.5, 0.01, 0.7),
+        Mechanism(0.01, 1.0, 3.0),
+        Mechanism(0.5, 1.0, 3.0, False),
+        without_privacy(0.5),
+    ],
+    ids=["exact", "all clipped", "mostly nobody drawn", "float", "no privacy"],
+)
+def test_every_site_sends_what_it_would_send_alone(
+    pools: dict[str, Pool], prompt: Array, scorer: Scorer, mechanism: Mechanism, steps: int
+) -> None:
+    plan = LocalPlan(mechanism, steps, 0.5, 5.0)
+    found = answers(stack(pools), range(len(pools)), prompt, plan, scorer, SOURCE, "seed0", 3)
+    for number, (name, pool) in enumerate(pools.items()):
+        alone = answer(pool, prompt, plan, scorer, SOURCE, "seed0", name, 3)
+        assert found[number].dtype == alone.dtype
+        tolerance = 40 * steps if mechanism.exact else 1e-4  # a last digit of a gradient may turn a grid step over
+        np.testing.assert_allclose(found[number], alone, atol=tolerance, rtol=1e-5)
+
+
+def test_a_patient_who_is_not_finite_counts_as_nobody(pools: dict[str, Pool], prompt: Array, scorer: Scorer) -> None:
+    stacked = stack(pools)
+    stacked.pool.hidden.states[stacked.pool.records[3][0]] = torch.nan
+    plan = LocalPlan(Mechanism(1.0, 1.0, 3.0), 1, 0.5, 5.0)
+    found = answers(stacked, [0], prompt, plan, scorer, SOURCE, "seed0", 1)[0]
+    alone = answer(pools["A"], prompt, plan, scorer, SOURCE, "seed0", "A", 1)  # with that patient
+    assert 0 < np.linalg.norm((found - alone).astype(float)) <= 20_000 + 100
+
+
+@pytest.fixture
+def home(tmp_path: Path, backbone_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    random = np.random.default_rng(0)
+    rows = [f"{age},{random.integers(50, 110)},{'pos' if age > 50 else 'neg'}" for age in random.integers(20, 80, 200)]
+    (tmp_path / "rows.csv").write_text("age,pulse,dx\n" + "\n".join(rows) + "\n")
+    (tmp_path / "study.toml").write_text(
+        'schema = 1\n[data]\npath = "rows.csv"\nlabel = "dx"\nlabels = { neg = "well", pos = "sick" }\n'
+    )
+    (tmp_path / "card.toml").write_text(card_text(backbone_folder))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def simulate(engine: str, out: str) -> dict[str, Any]:
+    words = ["simulate", "card.toml", "--data", "study.toml", "--sites", "12", "--partition", "quantity:0.5", "--engine", engine]
+    assert promptward.main([*words, "--out", out]) == 0
+    found: dict[str, Any] = json.loads(Path(out, "result.json").read_text())
+    return found
+
+
+def test_both_engines_give_the_same_run(home: Path) -> None:
+    one, other = simulate("in-process", "one"), simulate("batched", "other")
+    assert (one["engine"], other["engine"]) == ("in-process", "batched")
+    assert [site["epsilon"] for site in one["sites"]] == [site["epsilon"] for site in other["sites"]]
+    for number in (1, 6):
+        a, b = (np.load(home / out / "checkpoints" / "seed0" / f"round-{number:05d}.npz")["prompt"] for out in ("one", "other"))
+        np.testing.assert_allclose(a, b, atol=2e-4)
+    ledgers = [[path.parent.name for path in sorted((home / out / "ledgers").glob("*/*/ledger.jsonl"))] for out in ("one", "other")]
+    assert ledgers[0] == ledgers[1]
+    assert promptward.main(["audit", "other", "--files-only"]) == 0
+
+
+def test_the_batched_engine_goes_on_where_it_was_stopped(home: Path) -> None:
+    whole = simulate("batched", "whole")
+    shutil.copytree("whole", "half")
+    for name in ("00005", "00006"):
+        (home / "half" / "checkpoints" / "seed0" / f"round-{name}.npz").unlink()
+    (home / "half" / "result.json").unlink()
+    assert promptward.main(["simulate", "--resume", "half"]) == 0  # rounds 5 and 6 were charged already: the same bytes, once
+    again = json.loads((home / "half" / "result.json").read_text())
+    assert again["metrics"] == whole["metrics"]
+    assert [event.round for event in read_ledger(home / "half" / "ledgers" / "seed0" / "site-01" / "ledger.jsonl")] == [
+        *range(1, 7)
+    ]
