@@ -30,7 +30,7 @@ from server.robust import combine
 from server.rule import rule_of
 from server.strategy import RoundSeen, Run, Start
 from shared.errors import RunError
-from shared.flower import deflated_size
+from shared.flower import deflated_size, identify
 from shared.privacy.accounting import Spent
 from shared.privacy.clip import STEPS, clipped_rows
 from shared.privacy.guarantee import ClippedSum, NoisedSum
@@ -42,6 +42,7 @@ from shared.prompt import Array
 from shared.scoring import Scorer
 from shared.wire import pack_reply, sha256
 from simulations.federation import Federation, Stopwatch
+from simulations.grid import RUN_ID
 
 BATCH = 256  # records in one pass
 
@@ -195,6 +196,7 @@ def run_seed(
     federation: Federation, seed: int, out: Path, watch: Stopwatch, observe: Callable[[RoundSeen], None]
 ) -> tuple[Array, dict[str, Spent]]:
     """Run, or go on with, one seed, as `federation.run_seed` does and with the same files; see there."""
+    identify(RUN_ID)
     run = Run(federation.task, f"seed{seed}", federation.mechanism)
     folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
     stacked = stack(federation.pools)
