@@ -26,6 +26,7 @@ from simulations.progress import Display
 from simulations.report import write_report
 from simulations.result import SeedOutcome, Timing, assemble
 from simulations.study import deal_out
+from simulations.synthetic import PREFIX
 from simulations.table import closing_table
 
 LINES = "metrics.jsonl"
@@ -59,9 +60,10 @@ def run(args: argparse.Namespace, started: float) -> int:
 def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
     changes = Changes(args.sites, args.epsilon, args.rounds, args.aggregation, args.tolerate)
     task = Task.load(args.task)
+    made_up = args.data is not None and args.data.startswith(PREFIX)
     as_it_is = args.sites in (None, len(task.card.plan.sites)) or args.data is not None
-    partition = args.partition or ("natural" if as_it_is else "iid")
-    data = str(Path(args.data).resolve()) if args.data else None
+    partition = args.partition or ("natural" if as_it_is and not made_up else "iid")
+    data = str(Path(args.data).resolve()) if args.data and not made_up else args.data
     if args.no_privacy and args.epsilon is not None:
         raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
     options = Options(partition, args.seeds, args.split, not args.no_privacy, data, args.engine)

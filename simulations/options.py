@@ -12,6 +12,7 @@ from shared.errors import InputError
 from simulations.heart import FLAMBY_SEED, heart_study
 from simulations.partition import Scheme
 from simulations.study import Study, load_study, natural_sites
+from simulations.synthetic import PREFIX, synthetic_study
 
 FILE = "simulation.json"
 MOST_SITES, MOST_SEEDS = 100_000, 1000
@@ -26,7 +27,7 @@ class Options:
         seeds: number of repetitions, with seeds 0, 1, ...
         split: seed of the split into training and test patients.
         private: False takes the noise away.
-        data: a study file, or None for the demonstration's patients.
+        data: a study file, `synthetic:COUNT`, or None for the demonstration's patients.
         engine: `in-process` or `batched`.
     """
 
@@ -52,6 +53,8 @@ class Options:
 
     def study(self, task: Task) -> Study:
         """Read the patients."""
+        if self.data is not None and self.data.startswith(PREFIX):
+            return synthetic_study(self.data, task.card, self.split)
         if self.data is not None:
             return load_study(Path(self.data), self.split)
         return heart_study(task.card.files, self.split)

@@ -56,7 +56,10 @@ def deal(scheme: Scheme, labels: Sequence[int], train: Sequence[bool], sites: in
     """
     target, trained = np.asarray(labels), np.asarray(train)
     if trained.sum() < sites:
-        raise InputError(f"--sites {sites}: there are only {trained.sum()} training patients; ask for at most so many sites.")
+        raise InputError(
+            f"--sites {sites}: there are only {trained.sum()} training patients; ask for at most so many sites, "
+            f"or for made-up patients with --data synthetic:{10 * sites}."
+        )
     random = np.random.default_rng(seed)
     shares = _shares(scheme, sorted(set(labels)), sites, random)
     where = np.zeros(len(target), dtype=np.int64)

@@ -116,3 +116,15 @@ def test_the_batched_engine_goes_on_where_it_was_stopped(home: Path) -> None:
     assert [event.round for event in read_ledger(home / "half" / "ledgers" / "seed0" / "site-01" / "ledger.jsonl")] == [
         *range(1, 7)
     ]
+
+
+def test_more_sites_than_patients_are_told_of_made_up_ones(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "card.toml", "--sites", "300", "--rounds", "2", "--engine", "batched", "--partition", "iid"]
+    assert promptward.main([*words, "--data", "study.toml"]) == 2
+    assert "--data synthetic:3000" in capsys.readouterr().err
+    assert promptward.main([*words, "--data", "synthetic:900", "--out", "many"]) == 0
+    result = json.loads((home / "many" / "result.json").read_text())
+    assert len(result["sites"]) == 300
+    assert 0.1 < sum(scores["n_test"] for scores in result["metrics"]["per_site"].values()) / 900 < 0.4
+    assert promptward.main([*words, "--data", "synthetic:none"]) == 2
+    assert "synthetic:COUNT" in capsys.readouterr().err
