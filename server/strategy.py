@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 from server.aggregate import Rule, ServerState, apply
 from server.checks import norm_bound, read_update
 from server.robust import combine, require_sense
-from shared.card import Task
+from shared.card import Task, TaskCard
 from shared.errors import QuorumError
 from shared.flower import deflated_size
 from shared.privacy.mechanism import Mechanism, Update, decode
@@ -111,7 +111,7 @@ class RosterStrategy(Strategy):
                 updates.pop(name, None)
                 left_out[name] = str(error)
         left_out |= {name: "it did not reply" for name in self.roster if name not in updates | left_out}
-        self._require_quorum(updates, left_out)
+        require_quorum(self.run.task.card, self.state.round + 1, updates, left_out)
         ordered = {name: updates[name] for name in self.roster if name in updates}  # one order, whoever is faster
         sums = {name: decode(update, self.run.mechanism) for name, update in ordered.items()}
         combined = combine(sums, self.run.task.card.plan)
@@ -119,13 +119,6 @@ class RosterStrategy(Strategy):
         self._received |= {name: sha256(update) for name, update in ordered.items()}
         self._observe(RoundSeen(self.state, broadcast, ordered, left_out, sizes, dict(self._received), combined.kept))
         return ArrayRecord(), None
-
-    def _require_quorum(self, updates: Mapping[str, Update], left_out: Mapping[str, str]) -> None:
-        quorum = self.run.task.card.quorum
-        if len(updates) < quorum:
-            who = "; ".join(f"{name}: {why}" for name, why in left_out.items())
-            came = f"{len(updates)} of {len(self.roster)} sites contributed"
-            raise QuorumError(f"round {self.state.round + 1}: {came}, the quorum is {quorum}. {who}.")
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Ask for no evaluation: a site's metrics stay at the site."""
@@ -137,3 +130,11 @@ class RosterStrategy(Strategy):
 
     def summary(self) -> None:
         """Nothing is logged: what a person should see, the observer shows."""
+
+
+def require_quorum(card: TaskCard, round_: int, updates: Mapping[str, Update], left_out: Mapping[str, str]) -> None:
+    """Raise `QuorumError`, which names every site that is missing and why, when too few sites contributed to a round."""
+    if len(updates) < card.quorum:
+        who = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        came = f"{len(updates)} of {len(updates) + len(left_out)} sites contributed"
+        raise QuorumError(f"round {round_}: {came}, the quorum is {card.quorum}. {who}.")

@@ -22,6 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="in-process",
         help="in-process (default): every site is a hospital that gets Flower's messages; batched: all sites in large batches",
     )
+    for name, what in (
+        ("dropout", "probability that a site is away in a round"),
+        ("stragglers", "probability that a site's reply comes too late: charged, not counted"),
+        ("late-joiners", "share of sites that join at half time"),
+    ):
+        parser.add_argument(f"--{name}", type=float, default=0.0, metavar="SHARE", help=what)
+    parser.add_argument(
+        "--quorum", type=int, help="sites that must contribute to a round (default: the card's; 1 with missing sites)"
+    )
     parser.add_argument("--no-privacy", action="store_true", help="add no noise: for comparison only, shouted everywhere")
     parser.add_argument("--out", type=Path, help="run directory (default: runs/TASK-TIME)")
     parser.add_argument("--resume", type=Path, metavar="OUT", help="go on with an interrupted run directory")

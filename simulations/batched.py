@@ -28,7 +28,7 @@ from server.aggregate import ServerState, apply, init
 from server.checkpoint import RunFolder
 from server.robust import combine
 from server.rule import rule_of
-from server.strategy import RoundSeen, Run, Start
+from server.strategy import RoundSeen, Run, Start, require_quorum
 from shared.errors import RunError
 from shared.flower import deflated_size, identify
 from shared.privacy.accounting import Spent
@@ -206,12 +206,13 @@ def run_seed(
     state, received = start.state, dict(start.received)
     while state.round < federation.task.card.plan.rounds:
         broadcast, number = state.broadcast, state.round + 1
-        found = work(
-            stacked, range(len(stacked.names)), broadcast, plan, federation.scorer, SimulationSource(seed), run.name, number
-        )
-        updates = {stacked.names[site]: update for site, update in found.items()}
-        for name, update in updates.items() if federation.private else ():
-            books[name].charge(_event(federation, run.name, number, sha256(broadcast), update), update)
+        where = [federation.schedule.presence(seed, name, number, federation.task.card.plan.rounds) for name in stacked.names]
+        asked = [site for site, here in enumerate(where) if here != "away"]
+        found = work(stacked, asked, broadcast, plan, federation.scorer, SimulationSource(seed), run.name, number) if asked else {}
+        for site, update in found.items() if federation.private else ():
+            event = _event(federation, run.name, number, sha256(broadcast), update)
+            books[stacked.names[site]].charge(event, update)
+        updates = {stacked.names[site]: update for site, update in found.items() if where[site] == "here"}
         seen = _close(run, state, broadcast, updates, received)
         state, received = seen.state, dict(seen.received)
         observe(seen)
@@ -222,11 +223,13 @@ def run_seed(
 
 def _close(run: Run, state: ServerState, broadcast: Array, updates: Mapping[str, Update], received: Mapping[str, str]) -> RoundSeen:
     """Take the server's step; every reply is as large as the first, which is packed as Flower would send it."""
+    left_out = {name: "it did not reply" for name in run.task.card.plan.sites if name not in updates}
+    require_quorum(run.task.card, state.round + 1, updates, left_out)
     combined = combine({name: decode(update, run.mechanism) for name, update in updates.items()}, run.task.card.plan)
     after = apply(state, combined.updates, rule_of(run.task.card))
     size = deflated_size(Message(pack_reply(next(iter(updates.values()))), 1, MessageType.TRAIN))
     now = {**received, **{name: sha256(update) for name, update in updates.items()}}
-    return RoundSeen(after, broadcast, updates, {}, dict.fromkeys(updates, size), now, combined.kept)
+    return RoundSeen(after, broadcast, updates, left_out, dict.fromkeys(updates, size), now, combined.kept)
 
 
 def _books(federation: Federation, home: Path) -> _Books:

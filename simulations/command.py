@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, started: float) -> int:
     task = varied(task, changes, options, study)
     console.print(f"Task {task.card.name}, digest {task.digest}", highlight=False)
     sites = deal_out(study, task.card, Scheme.parse(options.partition), task.card.plan.sites, options.split)
-    federation = prepare(task, sites, options.private, options.engine == "batched")
+    federation = prepare(task, sites, options.private, options.engine == "batched", options.schedule)
     with _kept(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / "task.toml").write_text(task.text, encoding="utf-8")
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, started: float) -> int:
 
 
 def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
-    changes = Changes(args.sites, args.epsilon, args.rounds, args.aggregation, args.tolerate)
+    changes = Changes(args.sites, args.epsilon, args.rounds, args.aggregation, args.tolerate, args.quorum)
     task = Task.load(args.task)
     made_up = args.data is not None and args.data.startswith(PREFIX)
     as_it_is = args.sites in (None, len(task.card.plan.sites)) or args.data is not None
@@ -66,7 +66,8 @@ def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
     data = str(Path(args.data).resolve()) if args.data and not made_up else args.data
     if args.no_privacy and args.epsilon is not None:
         raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
-    options = Options(partition, args.seeds, args.split, not args.no_privacy, data, args.engine)
+    missing = (args.dropout, args.stragglers, args.late_joiners)
+    options = Options(partition, args.seeds, args.split, not args.no_privacy, data, args.engine, *missing)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     out = args.out or Path("runs") / f"{task.card.name}-{stamp}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from flwr.app import Context
+from flwr.app import Context, Message
 
 from client.app import client_app
 from client.chain import Chain
@@ -31,11 +31,14 @@ from shared.privacy.planned import epsilon_of_plan, mechanism_of
 from shared.privacy.source import SimulationSource
 from shared.prompt import Array
 from shared.scoring import Scorer, build
+from shared.wire import unpack_request
 from simulations.evaluate import TestSet, test_set, test_set_of
 from simulations.grid import RUN_ID, InProcessGrid
+from simulations.schedule import Presence, Schedule
 from simulations.study import SitePatients
 
 T = TypeVar("T")
+EVERYBODY = Schedule()  # is there in every round
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Federation:
         initial: the prompt before round 1.
         pools: each site's training patients.
         tests: each site's test patients.
+        schedule: which sites are there in a round.
     """
 
     task: Task
@@ -59,6 +63,7 @@ class Federation:
     initial: Array
     pools: Mapping[str, Pool]
     tests: Mapping[str, TestSet]
+    schedule: Schedule = EVERYBODY
 
     @property
     def private(self) -> bool:
@@ -84,7 +89,9 @@ class Stopwatch:
         return wrapper
 
 
-def prepare(task: Task, sites: Mapping[str, SitePatients], private: bool, together: bool = False) -> Federation:
+def prepare(
+    task: Task, sites: Mapping[str, SitePatients], private: bool, together: bool = False, schedule: Schedule = EVERYBODY
+) -> Federation:
     """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be.
 
     `together` reads all sites' records in one go and gives each site its part of the one tensor, for the batched engine.
@@ -95,10 +102,10 @@ def prepare(task: Task, sites: Mapping[str, SitePatients], private: bool, togeth
     scorer, initial = build(task.card)
     if together:
         pools, tests = _together(sites, scorer)
-        return Federation(task, mechanism, budget, scorer, initial, pools, tests)
+        return Federation(task, mechanism, budget, scorer, initial, pools, tests, schedule)
     pools = {name: pool(patients.train, scorer) for name, patients in sites.items()}
     tests = {name: test_set(patients.train, patients.test, scorer) for name, patients in sites.items()}
-    return Federation(task, mechanism, budget, scorer, initial, pools, tests)
+    return Federation(task, mechanism, budget, scorer, initial, pools, tests, schedule)
 
 
 def _together(sites: Mapping[str, SitePatients], scorer: Scorer) -> tuple[dict[str, Pool], dict[str, TestSet]]:
@@ -144,10 +151,14 @@ def run_seed(
         observe(round_seen)
         folder.save(run, round_seen)
 
+    def presence(message: Message) -> Presence:
+        name, number = by_node[message.metadata.dst_node_id].name, unpack_request(message.content).round
+        return federation.schedule.presence(seed, name, number, federation.task.card.plan.rounds)
+
     log_quietly()
     start = folder.latest(run) or Start(init(federation.initial))
     roster = {hospital.name: node for node, hospital in by_node.items()}
-    server_app(run, roster, start, seen)(InProcessGrid(client_app(hospital_of), by_node), context(RUN_ID, 0))
+    server_app(run, roster, start, seen)(InProcessGrid(client_app(hospital_of), by_node, presence), context(RUN_ID, 0))
     delta = federation.task.card.privacy.delta
     spent = {hospital.name: hospital.ledger.spent(delta) for hospital in hospitals if hospital.ledger}
     final = folder.latest(run)

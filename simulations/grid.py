@@ -1,7 +1,7 @@
 """A Flower Grid inside one process: the same ServerApp and ClientApp as between machines, without Ray or sockets."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flwr.app import DEFAULT_TTL, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from shared.flower import context, empty_run, give_id, identify
+from simulations.schedule import Presence
 
 RUN_ID = 1
 
@@ -19,10 +20,12 @@ class InProcessGrid(Grid):
     Args:
         app: the ClientApp of every node; it tells them apart by ``context.node_id``.
         nodes: the node ids.
+        presence: where a node is for a message; one that is away does not get it, one that is too late is not waited for.
     """
 
-    def __init__(self, app: ClientApp, nodes: Iterable[int]) -> None:
+    def __init__(self, app: ClientApp, nodes: Iterable[int], presence: Callable[[Message], Presence] = lambda _: "here") -> None:
         """Start the run."""
+        self._presence = presence
         self._app = app
         self._contexts = {node: context(RUN_ID, node) for node in nodes}
         self._replies: dict[str, Message] = {}
@@ -60,7 +63,10 @@ class InProcessGrid(Grid):
         for message in messages:
             name = f"message-{next(self._numbers):012d}"
             give_id(message, name)
-            self._replies[name] = self._app(message, self._contexts[message.metadata.dst_node_id])
+            where = self._presence(message)
+            if where != "away":
+                reply = self._app(message, self._contexts[message.metadata.dst_node_id])
+                self._replies |= {name: reply} if where == "here" else {}
             names.append(name)
         return names
 

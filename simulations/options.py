@@ -11,6 +11,7 @@ from shared.card import NEED_TOLERATE, Task
 from shared.errors import InputError
 from simulations.heart import FLAMBY_SEED, heart_study
 from simulations.partition import Scheme
+from simulations.schedule import Schedule
 from simulations.study import Study, load_study, natural_sites
 from simulations.synthetic import PREFIX, synthetic_study
 
@@ -29,6 +30,7 @@ class Options:
         private: False takes the noise away.
         data: a study file, `synthetic:COUNT`, or None for the demonstration's patients.
         engine: `in-process` or `batched`.
+        dropout, stragglers, late_joiners: see `schedule.Schedule`.
     """
 
     partition: str = "natural"
@@ -37,14 +39,23 @@ class Options:
     private: bool = True
     data: str | None = None
     engine: str = "in-process"
+    dropout: float = 0.0
+    stragglers: float = 0.0
+    late_joiners: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
+        _ = self.schedule
         Scheme.parse(self.partition)
         if not 1 <= self.seeds <= MOST_SEEDS:
             raise InputError(f"--seeds {self.seeds}: the number of repetitions is between 1 and {MOST_SEEDS}.")
         if not 0 <= self.split < 2**32:
             raise InputError(f"--split {self.split}: the seed of the split is between 0 and {2**32 - 1}.")
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which sites are there in a round."""
+        return Schedule(self.dropout, self.stragglers, self.late_joiners)
 
     @property
     def published_split(self) -> bool:
@@ -82,6 +93,7 @@ class Changes:
     rounds: int | None = None
     aggregation: str | None = None
     tolerate: int | None = None
+    quorum: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no card could hold."""
@@ -103,7 +115,11 @@ def varied(task: Task, changes: Changes, options: Options, study: Study) -> Task
     raw = tomllib.loads(task.text)
     before = tomllib.loads(task.text)
     raw["plan"]["sites"] = _roster(task, changes.sites, options, study)
-    if "quorum" in raw["plan"]:
+    if changes.quorum is not None:
+        raw["plan"]["quorum"] = changes.quorum
+    elif options.schedule.any:
+        raw["plan"].setdefault("quorum", 1)
+    if changes.quorum is None and "quorum" in raw["plan"]:
         raw["plan"]["quorum"] = min(raw["plan"]["quorum"], len(raw["plan"]["sites"]))
     if changes.epsilon is not None:
         raw["privacy"].pop("noise_multiplier", None)

@@ -128,3 +128,22 @@ def test_more_sites_than_patients_are_told_of_made_up_ones(home: Path, capsys: p
     assert 0.1 < sum(scores["n_test"] for scores in result["metrics"]["per_site"].values()) / 900 < 0.4
     assert promptward.main([*words, "--data", "synthetic:none"]) == 2
     assert "synthetic:COUNT" in capsys.readouterr().err
+
+
+def test_sites_that_are_missing_are_missing_in_both_engines(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "card.toml", "--data", "study.toml", "--sites", "8", "--partition", "iid"]
+    missing = ["--dropout", "0.3", "--stragglers", "0.2", "--late-joiners", "0.3"]
+    lines = []
+    for engine in ("in-process", "batched"):
+        assert promptward.main([*words, *missing, "--engine", engine, "--out", engine]) == 0
+        lines.append([json.loads(line) for line in (home / engine / "metrics.jsonl").read_text().splitlines()])
+    assert [line["left_out"] for line in lines[0]] == [line["left_out"] for line in lines[1]]
+    assert all(0 < line["sites"] < 8 for line in lines[0])
+    charged = [len(read_ledger(path)) for path in sorted((home / "batched" / "ledgers").glob("*/*/ledger.jsonl"))]
+    counted = [site["rounds_contributed"] for site in json.loads((home / "batched" / "result.json").read_text())["sites"]]
+    assert all(n <= m for n, m in zip(counted, charged, strict=True))
+    assert sum(charged) > sum(counted)  # stragglers paid for what did not count
+    assert promptward.main([*words, "--dropout", "0.9", "--quorum", "8", "--engine", "batched"]) == 1
+    assert "the quorum is 8" in capsys.readouterr().err
+    assert promptward.main([*words, "--dropout", "1"]) == 2
+    assert "--dropout 1: give a share" in capsys.readouterr().err
