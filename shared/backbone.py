@@ -11,7 +11,7 @@ from shared.backbones.loading import Options
 from shared.backbones.protocol import Backbone, Hidden, Images, Position, Readout, Records
 from shared.errors import InputError
 
-__all__ = ["Backbone", "Hidden", "Images", "Records", "fingerprint", "freeze", "load_backbone", "locate"]
+__all__ = ["Backbone", "Hidden", "Images", "Records", "fingerprint", "load_backbone", "locate"]
 
 # Files that decide what the model computes, in the order in which they enter the fingerprint.
 DECISIVE = (
@@ -27,7 +27,7 @@ DECISIVE = (
     "public_images.npz",
 )
 # A new family is its file in shared/backbones and its name here.
-FAMILIES = ("encoder", "vit")
+FAMILIES = ("encoder", "masked", "gpt2", "llama", "vit", "dinov2", "clip", "siglip")
 
 
 def locate(source: str) -> Path:
@@ -73,7 +73,7 @@ def load_backbone(
     readout: Readout | None = None,
     position: Position = "before",
 ) -> Backbone:
-    """Load, freeze and check a backbone; the same arguments give the same object, so that one process holds it once.
+    """Check and load a backbone; the same arguments give the same object, so that one process holds it once.
 
     Args:
         source: see `locate`.
@@ -98,7 +98,8 @@ def load_backbone(
         )
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     family = family_of(config.model_type, readout, source)
-    return freeze(family.load(folder, config, Options(dtype, max_tokens, readout, position)))
+    backbone: Backbone = family.load(folder, config, Options(dtype, max_tokens, readout, position))
+    return backbone
 
 
 def family_of(model_type: str, readout: Readout | None, source: str) -> Any:
@@ -109,12 +110,6 @@ def family_of(model_type: str, readout: Readout | None, source: str) -> Any:
         known = ", ".join(dict.fromkeys(name for family in families for name in family.MODEL_TYPES))
         raise InputError(f"backbone '{source}': a model of type '{model_type}' is not supported; use one of {known}.")
     return next((family for family in able if readout in family.READOUTS), able[0])
-
-
-def freeze(backbone: Backbone) -> Backbone:
-    """Put the model into `eval()` without gradients of its own, and return the backbone."""
-    backbone.model.eval().requires_grad_(False)
-    return backbone
 
 
 def _from_hub(name: str) -> Path:

@@ -113,9 +113,13 @@ def build(card: TaskCard) -> tuple[Scorer, Array]:
     shape = PromptShape(len(rows), len(card.labels) if said.label_rows else 0, backbone.dim)
     scale = said.scale or (20.0 if backbone.cosine else 1.0)
     bare = Scorer(backbone, shape, said.layer, scale, torch.zeros(backbone.dim), deep=said.deep)
-    public = bare.embed(_public_records(card, backbone), rows).mean(0)  # (D,)
-    label_rows, bias = _label_rows(card, bare, rows, public)  # (L, D), (L,)
-    centre = public if backbone.cosine and said.centre == "public" else bare.centre
+    words = backbone.label_words([label.text for label in card.labels])
+    if words is None:
+        public = bare.embed(_public_records(card, backbone), rows).mean(0)  # (D,)
+        label_rows, bias = _label_rows(card, bare, rows, public), None  # (L, D)
+        centre = public if backbone.cosine and said.centre == "public" else bare.centre
+    else:  # as the output layer scores them, which knows no centre
+        (label_rows, bias), centre = words, bare.centre
     scorer = replace(bare, centre=centre, fixed_labels=None if shape.labels else label_rows, bias=bias)
     return scorer, torch.cat([rows, label_rows[: shape.labels]]).numpy()
 
@@ -124,8 +128,10 @@ def _check_fits(card: TaskCard, backbone: Backbone) -> None:
     said = card.prompt
     if said.layer >= backbone.depth:
         raise InputError(f"[prompt] layer {said.layer} is too deep: the backbone has layers 0 to {backbone.depth - 1}.")
-    if said.deep and said.rows == 0:
-        raise InputError("[prompt] deep needs rows to put into every layer; give rows, or remove deep.")
+    if said.rows == 0 and (said.deep or said.position == "after"):
+        raise InputError("[prompt] deep and position 'after' need rows; give rows = 1 or more.")
+    if said.deep and said.position == "after":
+        raise InputError("[prompt] deep rows after the text would be seen by nobody but the last; remove deep, or put them before.")
     if (card.template is None) == (backbone.public_images is None):
         need = "reads texts and needs a" if card.template is None else "reads images, which have no"
         raise InputError(f"the backbone '{card.backbone.source}' {need} [template]; mend the card.")
@@ -141,22 +147,17 @@ def _public_records(card: TaskCard, backbone: Backbone) -> Records:
     return [card.record_text.draw(lambda n: int(public.integers(n))) for _ in range(card.prompt.public_records)]
 
 
-def _label_rows(card: TaskCard, bare: Scorer, rows: Tensor, centre: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return where label rows start, (L, D), and the output layer's biases (L,) where it has them.
+def _label_rows(card: TaskCard, bare: Scorer, rows: Tensor, public: Tensor) -> Tensor:
+    """Return where label rows start, (L, D): the normalised embedding of a label's text, minus the public records' mean.
 
-    Label words start as their output embeddings. Otherwise a row starts as the centred, normalised embedding of the label's text,
-    or of the public images with that label; with neither, in a random direction.
+    A label of images starts as the mean of the public images that have it, or else in a random direction.
     """
-    texts = [label.text for label in card.labels]
-    words = bare.backbone.label_words(texts)
-    if words is not None:
-        return words
-    images = bare.backbone.public_images
+    images, labels = bare.backbone.public_images, card.labels
     if images is None:
-        return functional.normalize(bare.embed(texts, rows) - centre, dim=-1), None
-    start = torch.randn(len(texts), bare.backbone.dim, generator=torch.Generator().manual_seed(0))  # a public constant
-    for number, label in enumerate(card.labels):
+        return functional.normalize(bare.embed([label.text for label in labels], rows) - public, dim=-1)
+    start = torch.randn(len(labels), bare.backbone.dim, generator=torch.Generator().manual_seed(0))  # a public constant
+    for number, label in enumerate(labels):
         mine = images.images[np.array(images.labels) == label.name]  # (n, C, H, W)
         if len(mine):
-            start[number] = bare.embed(mine, rows).mean(0) - centre
-    return functional.normalize(start, dim=-1), None
+            start[number] = bare.embed(mine, rows).mean(0) - public
+    return functional.normalize(start, dim=-1)

@@ -89,13 +89,13 @@ def make_backbone(folder: Path) -> Path:
     return write_tokenizer(folder)
 
 
-def write_tokenizer(folder: Path) -> Path:
-    """Write a tokenizer that knows WORDS."""
-    bare = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+def write_tokenizer(folder: Path, words: list[str] = WORDS, **marks: str) -> Path:
+    """Write a tokenizer that knows `words`."""
+    bare = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     bare.pre_tokenizer = Whitespace()
     bare.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     PreTrainedTokenizerFast(
-        tokenizer_object=bare, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+        tokenizer_object=bare, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", **marks
     ).save_pretrained(folder)
     return folder
 

@@ -36,6 +36,11 @@ class Encoder:
     public_images = None
 
     @property
+    def body(self) -> Any:
+        """The model without a head."""
+        return self.model.base_model
+
+    @property
     def cosine(self) -> bool:
         """BERT's pooler feeds a linear classifier; a mean is compared by its direction."""
         return self.readout != "pooler"
@@ -48,7 +53,7 @@ class Encoder:
     @property
     def depth(self) -> int:
         """The number L of encoder layers."""
-        return len(self.model.encoder.layer)
+        return len(self.body.encoder.layer)
 
     @property
     def heads(self) -> int:
@@ -63,9 +68,8 @@ class Encoder:
     @property
     def word_vectors(self) -> Tensor:
         """The vocabulary's embeddings, (V, D)."""
-        return self.model.embeddings.word_embeddings.weight.detach()  # type: ignore[no-any-return]
+        return self.body.embeddings.word_embeddings.weight.detach()  # type: ignore[no-any-return]
 
-    @torch.no_grad()
     def below(self, records: Records, layer: int, batch: int = 64) -> Hidden:
         """Return the hidden states (B, T, D) that enter encoder layer `layer`; 0 gives the bare word embeddings.
 
@@ -73,9 +77,7 @@ class Encoder:
         """
         if len(records) == 0:  # a hospital without patients is a hospital
             return Hidden(torch.zeros(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.long))
-        ids, mask = tokens_of(self.tokenizer, records, self.max_tokens)  # (B, T)
-        pieces = [self._lower(i, m, layer) for i, m in zip(torch.split(ids, batch), torch.split(mask, batch), strict=True)]
-        return Hidden(torch.cat(pieces), mask)
+        return self._read(*tokens_of(self.tokenizer, records, self.max_tokens), layer, batch)
 
     def above(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
         """Run the layers from `layer` on with prompt rows (B, P, D) in front; return the text's last states (B, T, D).
@@ -86,14 +88,14 @@ class Encoder:
         every = per_layer(rows, hidden.states.dtype)  # (B, n, P, D)
         if layer == self.depth - 1 > 0:
             mask = _with_rows(hidden.mask, every)
-            return last_layer(self.model.encoder.layer[layer], every[:, 0], hidden.states, blocked(mask, every.dtype))
+            return last_layer(self.body.encoder.layer[layer], every[:, 0], hidden.states, blocked(mask, every.dtype))
         return self._all(hidden, every, layer)[:, every.shape[2] :]
 
     def pooled(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
         """Return the mean of the text's last states (B, D); or its first token's; or the pooler's view of the first row."""
         if self.readout == "pooler":  # as PEFT's sequence classification: the pooler reads whatever stands first
             first = self._all(hidden, per_layer(rows, hidden.states.dtype), layer)[:, :1]  # (B, 1, D)
-            return self.model.pooler(first).float()  # type: ignore[no-any-return]
+            return self.body.pooler(first).float()  # type: ignore[no-any-return]
         states = self.above(hidden, rows, layer).float()  # (B, T, D)
         if self.readout == "cls":
             return states[:, 0]
@@ -102,18 +104,24 @@ class Encoder:
 
     def own_states(self, text: str, layer: int) -> Tensor:
         """Return the states (n, D) of a text's tokens that enter `layer`, without the two special tokens."""
-        hidden = self.below([text], layer)
+        hidden = self._read(*tokens_of(self.tokenizer, [text], self.max_tokens), layer)
         return hidden.states[0, 1 : int(hidden.mask.sum()) - 1].float()
 
-    def label_words(self, words: Sequence[str]) -> None:
+    def label_words(self, words: Sequence[str]) -> tuple[Tensor, Tensor] | None:
         """Return nothing: a label starts as the embedding of its text."""
+        return None
+
+    @torch.no_grad()
+    def _read(self, ids: Tensor, mask: Tensor, layer: int, batch: int = 64) -> Hidden:
+        pieces = [self._lower(i, m, layer) for i, m in zip(torch.split(ids, batch), torch.split(mask, batch), strict=True)]
+        return Hidden(torch.cat(pieces), mask)
 
     def _lower(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
-        words = self.model.embeddings.word_embeddings(ids)  # (B, T, D)
+        words = self.body.embeddings.word_embeddings(ids)  # (B, T, D)
         if layer == 0:
             return words  # type: ignore[no-any-return]
         states, closed = self._embed(words), blocked(mask, words.dtype)
-        for each in self.model.encoder.layer[:layer]:
+        for each in self.body.encoder.layer[:layer]:
             states = each(states, closed)  # (B, T, D)
         return states
 
@@ -124,13 +132,13 @@ class Encoder:
             states = self._embed(torch.cat([rows[:, 0], states], dim=1))  # (B, P+T, D)
             rows = torch.cat([states[:, : rows.shape[2]].unsqueeze(1), rows[:, 1:]], dim=1)
             states = states[:, rows.shape[2] :]
-        return run(self.model.encoder.layer[layer:], states, rows, blocked(_with_rows(hidden.mask, rows), states.dtype))
+        return run(self.body.encoder.layer[layer:], states, rows, blocked(_with_rows(hidden.mask, rows), states.dtype))
 
     def _embed(self, words: Tensor) -> Tensor:
         """Add positions and token types: (B, T, D) -> (B, T, D)."""
         first = self.model.config.pad_token_id + 1 if self.model.config.model_type in SHIFTED else 0
         positions = torch.arange(first, first + words.shape[1]).unsqueeze(0)  # (1, T)
-        return self.model.embeddings(inputs_embeds=words, position_ids=positions)  # type: ignore[no-any-return]
+        return self.body.embeddings(inputs_embeds=words, position_ids=positions)  # type: ignore[no-any-return]
 
 
 def load(folder: Path, config: Any, options: Options) -> Backbone:

@@ -28,7 +28,7 @@ class Options:
 
 
 def load_model(kind: Any, folder: Path, config: Any, options: Options, spare: tuple[str, ...] = (), **more: Any) -> Any:
-    """Return the weights in `folder` as a model of class `kind`: safetensors, no code of others, nothing fetched.
+    """Return the weights in `folder` as a frozen model of class `kind`: safetensors, no code of others, nothing fetched.
 
     Args:
         kind: a Hugging Face model class.
@@ -56,7 +56,7 @@ def load_model(kind: Any, folder: Path, config: Any, options: Options, spare: tu
         raise InputError(
             f"{folder}: the weights have no '{missing[0]}', which {kind.__name__} needs; name a model that was trained with it."
         )
-    return model
+    return model.eval().requires_grad_(False)
 
 
 def choose(options: Options, readouts: tuple[Readout, ...], after: bool = False) -> Readout:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,31 +16,29 @@ LABELS = torch.tensor([0, 1, 1, 0])
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
 
-@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family.name)
-def family(request: pytest.FixtureRequest) -> Family:
+CASES = [(family, place) for family in FAMILIES for place in family.places]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {family.name: family.write(tmp_path_factory.mktemp(family.name)) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join((case[0].name, *case[1].split())))
+def case(request: pytest.FixtureRequest) -> tuple[Family, str]:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return family.write(tmp_path_factory.mktemp(family.name))
+def family(case: tuple[Family, str]) -> Family:
+    return case[0]
 
 
-PLACES = {
-    "input": "layer = 0",
-    "late": "layer = 1",
-    "last": "layer = 2",
-    "deep": "deep = true",
-    "deep-late": "layer = 1\ndeep = true",
-}
-
-
-@pytest.fixture(scope="module", params=PLACES)
-def ready(request: pytest.FixtureRequest, family: Family, folder: Path) -> Iterator[tuple[Scorer, Tensor, Hidden]]:
+@pytest.fixture(scope="module")
+def ready(case: tuple[Family, str], folders: dict[str, Path]) -> tuple[Scorer, Tensor, Hidden]:
     """The scorer, a prompt that is not the start, and the records as they are read."""
-    if request.param not in family.places:
-        pytest.skip("not a place for this family's prompt")
-    scorer, start = build(family.task(folder, PLACES[request.param]).card)
+    family, place = case
+    scorer, start = build(family.task(folders[family.name], place).card)
     moved = torch.from_numpy(start) + 0.5 * torch.randn(start.shape, generator=torch.Generator().manual_seed(2))
     return scorer, moved, scorer.read(family.records())
 
@@ -101,15 +98,6 @@ def test_states_are_those_of_the_models_own_forward(family: Family, ready: tuple
         torch.testing.assert_close(found, family.whole(scorer, record, rows).float(), **CLOSE)
 
 
-def test_bfloat16_runs_and_the_gradient_is_float32(family: Family, folder: Path) -> None:
-    scorer, start = build(family.task(folder, dtype="bfloat16").card)
-    hidden = scorer.read(family.records())
-    assert hidden.states.dtype == torch.bfloat16
-    found = scorer.record_gradients(hidden, LABELS, torch.from_numpy(start))
-    assert found.dtype == torch.float32
-    assert found.isfinite().all()
-
-
 def test_no_records_are_no_error(ready: tuple[Scorer, Tensor, Hidden], family: Family) -> None:
     scorer, prompt, _ = ready
     hidden = scorer.read(family.records()[:0])
@@ -117,9 +105,14 @@ def test_no_records_are_no_error(ready: tuple[Scorer, Tensor, Hidden], family: F
     assert scorer.record_gradients(hidden, LABELS[:0], prompt).shape == (0, *prompt.shape)
 
 
-def test_the_start_is_the_same_every_time(family: Family, folder: Path) -> None:
-    card = family.task(folder).card
-    assert np.array_equal(build(card)[1], build(card)[1])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_bfloat16_runs_and_the_gradient_is_float32(family: Family, folders: dict[str, Path]) -> None:
+    scorer, start = build(family.task(folders[family.name], dtype="bfloat16").card)
+    hidden = scorer.read(family.records())
+    assert hidden.states.dtype == torch.bfloat16
+    found = scorer.record_gradients(hidden, LABELS, torch.from_numpy(start))
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
 
 
 def alone(family: Family) -> Iterator[object]:
