@@ -3,10 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.backbones.protocol import Records
 from shared.errors import InputError
 from shared.template import RecordText, is_absent
 
@@ -18,16 +22,23 @@ class Cohort:
     """The records of a site's patients.
 
     Attributes:
-        texts: one sentence a record.
+        texts: one sentence a record; empty where the records are images.
         labels: label index of each record.
         patients: patient index of each record, ``0 .. size - 1``.
         size: number of patients; private, never sent.
+        images: float32 (R, C, H, W), normalised as the model wants it, where the records are images.
     """
 
     texts: tuple[str, ...]
     labels: tuple[int, ...]
     patients: tuple[int, ...]
     size: int
+    images: NDArray[np.float32] | None = field(default=None, repr=False)
+
+    @property
+    def records(self) -> Records:
+        """What the model reads: the images where there are some, else the texts."""
+        return self.texts if self.images is None else self.images
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,12 @@ class ColumnMap:
     patient: str | None = None
     split: str | None = None
     part: str = "train"
+
+
+def joined(parts: Sequence[Records]) -> Records:
+    """Return the records of several cohorts, one after the other: all texts, or all images of one size."""
+    images = [part for part in parts if isinstance(part, np.ndarray)]
+    return np.concatenate(images) if images else [text for part in parts for text in part]
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -52,7 +52,7 @@ class Pool:
 
 def pool(cohort: Cohort, scorer: Scorer) -> Pool:
     """Compute a cohort's hidden states once; every patient has at least one record."""
-    return pool_of(cohort, scorer.read(list(cohort.texts)))
+    return pool_of(cohort, scorer.read(cohort.records))
 
 
 def pool_of(cohort: Cohort, hidden: Hidden) -> Pool:

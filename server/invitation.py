@@ -58,6 +58,7 @@ def next_steps(invitation: Invitation, site: str) -> bytes:
 
 def _facts(invitation: Invitation, site: str) -> dict[str, object]:
     card, stem = invitation.task.card, key_file_name(site)
+    template = card.template
     return {
         "site": site,
         "card": card,
@@ -66,7 +67,7 @@ def _facts(invitation: Invitation, site: str) -> dict[str, object]:
         "epsilon": invitation.epsilon,
         "stem": stem,
         "shell_name": ("-- " if site.startswith("-") else "") + shlex.quote(site),
-        "fields": [(name, _hint(card.template.fields.get(name, FieldTable()))) for name in card.record_text.names],
+        "fields": [(name, _hint(template.fields.get(name, FieldTable()))) for name in card.record_text.names] if template else [],
     }
 
 

@@ -29,6 +29,7 @@ from server.checkpoint import RunFolder
 from server.robust import combine
 from server.rule import rule_of
 from server.strategy import RoundSeen, Run, Start, require_quorum
+from shared.backbone import Hidden
 from shared.errors import RunError
 from shared.flower import deflated_size, identify
 from shared.privacy.accounting import Spent
@@ -71,9 +72,7 @@ class Stack:
 def stack(pools: Mapping[str, Pool]) -> Stack:
     """Put pools into one; each pool's hidden states have the same padded length, as `federation.prepare` makes them."""
     parts = list(pools.values())
-    hidden = type(parts[0].hidden)(
-        torch.cat([p.hidden.states for p in parts]), torch.cat([p.hidden.mask for p in parts])
-    )  # (B, T, D), (B, T)
+    hidden = Hidden.together([p.hidden for p in parts])  # states (B, T, D)
     starts = np.cumsum([0, *(len(p.labels) for p in parts)])
     records = tuple(mine + int(start) for p, start in zip(parts, starts, strict=False) for mine in p.records)
     pool = Pool(hidden, torch.cat([p.labels for p in parts]), records)

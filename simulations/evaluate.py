@@ -52,7 +52,7 @@ class Scores:
 
 def test_set(train: Cohort, test: Cohort, scorer: Scorer) -> TestSet:
     """Compute the hidden states of the test records once."""
-    return test_set_of(train, test, scorer.read(list(test.texts)))
+    return test_set_of(train, test, scorer.read(test.records))
 
 
 def test_set_of(train: Cohort, test: Cohort, hidden: Hidden) -> TestSet:
@@ -76,9 +76,7 @@ def _guesses(prompt: torch.Tensor, tests: Mapping[str, TestSet], scorer: Scorer)
     """Return each site's label probabilities (B, L); sites whose states have one padded length are scored together."""
     if len({test.hidden.states.shape[1] for test in tests.values()}) > 1:
         return {name: scorer.probabilities(test.hidden, prompt).numpy() for name, test in tests.items()}
-    states = [test.hidden.states for test in tests.values()]
-    masks = [test.hidden.mask for test in tests.values()]
-    every = scorer.probabilities(Hidden(torch.cat(states), torch.cat(masks)), prompt).numpy()  # (B, L)
+    every = scorer.probabilities(Hidden.together([test.hidden for test in tests.values()]), prompt).numpy()  # (B, L)
     cuts = np.cumsum([len(test.labels) for test in tests.values()])[:-1]
     return dict(zip(tests, np.split(every, cuts), strict=True))
 

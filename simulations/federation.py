@@ -16,13 +16,13 @@ from client.ledger import Ledger
 from client.opening import proposal_of
 from client.outbox import Outbox
 from client.policy import Policy
+from client.records import joined
 from client.round import Pool, answer, pool, pool_of
 from server.aggregate import init
 from server.app import server_app
 from server.checkpoint import RunFolder
 from server.robust import require_sense
 from server.strategy import RoundSeen, Run, Start
-from shared.backbone import Hidden
 from shared.card import Task
 from shared.flower import context, log_quietly
 from shared.privacy.accounting import Spent
@@ -110,13 +110,13 @@ def prepare(
 
 def _together(sites: Mapping[str, SitePatients], scorer: Scorer) -> tuple[dict[str, Pool], dict[str, TestSet]]:
     """Return pools and test sets whose hidden states are parts of one tensor each."""
-    trained = scorer.read([text for site in sites.values() for text in site.train.texts])
-    tested = scorer.read([text for site in sites.values() for text in site.test.texts])
+    trained = scorer.read(joined([site.train.records for site in sites.values()]))
+    tested = scorer.read(joined([site.test.records for site in sites.values()]))
     pools, tests, a, b = {}, {}, 0, 0
     for name, site in sites.items():
-        n, m = len(site.train.texts), len(site.test.texts)
-        pools[name] = pool_of(site.train, Hidden(trained.states[a : a + n], trained.mask[a : a + n]))
-        tests[name] = test_set_of(site.train, site.test, Hidden(tested.states[b : b + m], tested.mask[b : b + m]))
+        n, m = len(site.train.records), len(site.test.records)
+        pools[name] = pool_of(site.train, trained.part(a, a + n))
+        tests[name] = test_set_of(site.train, site.test, tested.part(b, b + m))
         a, b = a + n, b + m
     return pools, tests
 

@@ -86,11 +86,16 @@ def make_backbone(folder: Path) -> Path:
         max_position_embeddings=32,
     )
     BertModel(config).save_pretrained(folder, safe_serialization=True)
-    bare = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    return write_tokenizer(folder)
+
+
+def write_tokenizer(folder: Path, words: list[str] = WORDS, **marks: str) -> Path:
+    """Write a tokenizer that knows `words`."""
+    bare = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     bare.pre_tokenizer = Whitespace()
     bare.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     PreTrainedTokenizerFast(
-        tokenizer_object=bare, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+        tokenizer_object=bare, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", **marks
     ).save_pretrained(folder)
     return folder
 

@@ -12,7 +12,6 @@ import torch
 import promptward
 from client.ledger import read_ledger
 from client.round import LocalPlan, Pool, answer, pool_of
-from shared.backbone import Hidden
 from shared.card import Task
 from shared.privacy.mechanism import Mechanism, without_privacy
 from shared.privacy.source import SimulationSource
@@ -34,7 +33,7 @@ def pools(task: Task, scorer: Scorer) -> dict[str, Pool]:
     found, at = {}, 0
     for name, cohort in cohorts.items():
         end = at + len(cohort.texts)
-        found[name] = pool_of(cohort, Hidden(read.states[at:end], read.mask[at:end]))
+        found[name] = pool_of(cohort, read.part(at, end))
         at = end
     return found
 
