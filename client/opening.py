@@ -28,6 +28,7 @@ def proposal_of(task: Task, mechanism: Mechanism) -> Proposal:
         steps=plan.local_steps,
         learning_rate=plan.local_learning_rate,
         denominator=plan.patients_per_round / len(plan.sites),
+        proximal=plan.local_proximal,
     )
     return Proposal(task.digest, local, plan.rounds, task.card.privacy.max_records)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from client.records import Cohort
 from shared.backbone import Hidden
+from shared.privacy.guarantee import NoisedSum
 from shared.privacy.mechanism import Mechanism, Update, encode, release
 from shared.privacy.sampling import Indices, poisson
 from shared.privacy.source import Source
@@ -28,12 +29,21 @@ class LocalPlan:
         steps: releases in one round; between two of them the site moves its own copy of the prompt.
         learning_rate: of that local move.
         denominator: public constant that divides the local sum in that move, never a count of patients.
+        proximal: mu of FedProx (Li et al. 2020, equation 2): the move also goes back toward the broadcast prompt. That adds a term
+            of public numbers only, so it costs nothing.
     """
 
     mechanism: Mechanism
     steps: int
     learning_rate: float
     denominator: float
+    proximal: float = 0.0
+
+    def move(self, here: Tensor, noised: NoisedSum, start: Tensor) -> Tensor:
+        """Return the site's own copy of the prompt (P+L, D) after a local step; it sees noised values only."""
+        moved = self.learning_rate * noised.grid / self.denominator
+        drawn_back = self.learning_rate * self.proximal * (here - start)  # (P+L, D)
+        return here - torch.from_numpy(noised.value * moved).float() - drawn_back
 
 
 @dataclass(frozen=True)
@@ -88,13 +98,12 @@ def answer(pool_: Pool, prompt: Array, plan: LocalPlan, scorer: Scorer, source: 
         source: gives one stream for the draw and one for the noise of every step.
         purpose: names the round, for example ``(run, site, round)``.
     """
-    here = torch.from_numpy(np.array(prompt))  # (P+L, D)
+    here = start = torch.from_numpy(np.array(prompt))  # (P+L, D)
     total = np.zeros(prompt.shape, dtype=np.int64 if plan.mechanism.exact else np.float64)
     for step in range(plan.steps):
         drawn = poisson(pool_.patients, plan.mechanism.sample_rate, source.stream("draw", *purpose, step))
         gradients = patient_gradients(pool_, drawn, here, scorer)
         noised = release(gradients, plan.mechanism, source.stream("noise", *purpose, step))
         total += noised.value  # (P+L, D)
-        moved = plan.learning_rate * noised.grid / plan.denominator
-        here = here - torch.from_numpy(noised.value * moved).float()
+        here = plan.move(here, noised, start)
     return encode(total, plan.mechanism)

@@ -22,7 +22,7 @@ class Rule:
     """The public numbers of the server's step.
 
     Attributes:
-        optimizer: `sgd` or `adam`.
+        optimizer: `sgd`, `adam` or `yogi`.
         learning_rate: step size.
         momentum: of `sgd`.
         denominator: public constant that divides the sum of all sites' updates.
@@ -86,6 +86,9 @@ def _step(state: ServerState, gradient: Double, rule: Rule) -> ServerState:
         first = rule.momentum * state.first + gradient
         return replace(state, first=first, prompt=state.prompt - rule.learning_rate * first)
     first = BETA_1 * state.first + (1 - BETA_1) * gradient
-    second = BETA_2 * state.second + (1 - BETA_2) * gradient**2
+    if rule.optimizer == "yogi":  # Zaheer et al. 2018: the second moment moves by a step that does not depend on its size
+        second = state.second - (1 - BETA_2) * np.sign(state.second - gradient**2) * gradient**2
+    else:
+        second = BETA_2 * state.second + (1 - BETA_2) * gradient**2
     step = (first / (1 - BETA_1**state.round)) / (np.sqrt(second / (1 - BETA_2**state.round)) + TINY)
     return replace(state, first=first, second=second, prompt=state.prompt - rule.learning_rate * step)

@@ -82,7 +82,8 @@ class PlanTable(Table):
     patients_per_round: Positive  # public denominator of the sum over all sites, never a count of real patients
     local_steps: Annotated[int, Field(ge=1, le=1000)] = 1
     local_learning_rate: Positive = 0.1
-    optimizer: Literal["sgd", "adam"] = "adam"
+    local_proximal: Annotated[float, Field(ge=0)] = 0.0  # FedProx: how strongly local steps are drawn back to the broadcast prompt
+    optimizer: Literal["sgd", "adam", "yogi"] = "adam"
     learning_rate: Positive = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     average_last: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of late rounds whose prompts are averaged

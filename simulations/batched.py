@@ -115,8 +115,7 @@ def answers(
         for site, noised in _released(stacked, drawn, prompts, plan.mechanism, scorer, streams):
             total[site] += noised.value  # (P+L, D)
             if here:
-                moved = plan.learning_rate * noised.grid / plan.denominator
-                here[site] = here[site] - torch.from_numpy(noised.value * moved).float()
+                here[site] = plan.move(here[site], noised, same)
     return {site: encode(value, plan.mechanism) for site, value in total.items()}
 
 

@@ -137,14 +137,15 @@ def test_one_patient_more_changes_nobody_elses_coin(task: Task, scorer: Scorer, 
     assert came == {True, False}
 
 
-def test_the_answer_is_the_slow_formula(task: Task, scorer: Scorer, prompt: Array) -> None:
-    """Two local steps without noise, written out."""
-    plan = LocalPlan(Mechanism(1.0, 0.3, 0.0, exact=False), 2, 0.5, 4.0)
+@pytest.mark.parametrize("proximal", [0.0, 0.4])
+def test_the_answer_is_the_slow_formula(task: Task, scorer: Scorer, prompt: Array, proximal: float) -> None:
+    """Three local steps without noise, written out; with FedProx's pull back to the broadcast prompt and without."""
+    plan = LocalPlan(Mechanism(1.0, 0.3, 0.0, exact=False), 3, 0.5, 4.0, proximal)
     cohort = make_cohort(task, 5, seed=7)
     everybody, here, total = pool(cohort, scorer), torch.from_numpy(prompt), torch.zeros(4, 16)
-    for _ in range(2):
+    for _ in range(3):
         each = patient_gradients(everybody, np.arange(5), here, scorer)
         clipped = sum(g * min(1.0, 0.3 / (float(g.norm()) + 1e-6)) for g in each)
-        total, here = total + clipped, here - 0.5 * clipped / 4.0
+        total, here = total + clipped, here - 0.5 * (clipped / 4.0 + proximal * (here - torch.from_numpy(prompt)))
     found = answer(everybody, prompt, plan, scorer, SimulationSource(0), "r")
     np.testing.assert_allclose(found, total.numpy(), atol=1e-5)

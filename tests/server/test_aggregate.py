@@ -31,6 +31,18 @@ def test_the_step_is_torchs(rule: Rule, optimizer: type[torch.optim.Optimizer]) 
     np.testing.assert_allclose(run(rule, 5).prompt, parameter.detach().numpy(), atol=1e-12)
 
 
+def test_yogis_step_is_the_papers() -> None:
+    """Zaheer et al. 2018, algorithm 2, written out for one number; with Adam's correction of the first rounds' bias."""
+    rule = Rule("yogi", 0.1, 0.0, 1.0, 9)
+    state, first, second, prompt = init(np.ones((1, 1), np.float32)), 0.0, 0.0, 1.0
+    for number, gradient in enumerate((2.0, -1.0, 0.25), start=1):
+        state = apply(state, [np.full((1, 1), gradient)], rule)
+        first = 0.9 * first + 0.1 * gradient
+        second -= 0.001 * (1 if second > gradient**2 else -1) * gradient**2
+        prompt -= 0.1 * (first / (1 - 0.9**number)) / ((second / (1 - 0.999**number)) ** 0.5 + 1e-8)
+        assert float(state.prompt[0, 0]) == pytest.approx(prompt, abs=1e-12)
+
+
 def test_a_thousand_small_updates_are_summed_exactly() -> None:
     """Float32 accumulation of these would be off by 1e-5 and more (flower.md §2)."""
     ones = [np.full((1, 1), np.float32(0.1), np.float64)] * 1000
