@@ -10,7 +10,7 @@ import functools
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,12 +213,23 @@ def attacker(releases: Iterable[Release], delta: float) -> tuple[float, float]:
     Accuracy is balanced over both answers and at most ``(1 + delta(0)) / 2`` on the PLD's curve. mu is the smallest parameter of
     Gaussian differential privacy whose curve lies above the PLD's at 24 points (Dong et al. 2022).
     """
-    total = _composed(Counter(releases), delta)
-    accountant = _accountant(total.counts)
-    points = [_pld(total, delta) * n / 23 for n in range(24)]
+    releases = list(releases)
+    reach = _pld(_composed(Counter(releases), delta), delta)
+    points = [reach * n / 23 for n in range(24)]
+    deltas = profile(releases, points, FINE)
+    return max(_gaussian_mu(eps, d) for eps, d in zip(points, deltas, strict=True)), (1 + deltas[0]) / 2
+
+
+def profile(releases: Iterable[Release], epsilons: Sequence[float], interval: float = COARSE) -> list[float]:
+    """Return delta at each epsilon (0 or more): the whole curve, of which `epsilon_of` is one point, an upper bound by PLD.
+
+    The curve bounds adding a patient as well as removing one. Raises `InputError` for what cannot be accounted.
+    """
+    counts = Counter(releases)
+    total = _composed(counts, 0.5)  # of delta, it only asks that it is one
+    accountant = _accountant(total.counts, interval)
     # The theorem of `integers`, read as a bound on delta.
-    deltas = {eps: math.exp(total.slack) * float(accountant.get_delta(eps - 2 * total.slack)) for eps in points}
-    return max(_gaussian_mu(eps, d) for eps, d in deltas.items()), (1 + deltas[0.0]) / 2
+    return [min(1.0, math.exp(total.slack) * float(accountant.get_delta(eps - 2 * total.slack))) for eps in epsilons]
 
 
 def _gaussian_mu(eps: float, delta: float) -> float:
