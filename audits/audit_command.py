@@ -17,6 +17,12 @@ from shared.errors import InputError
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return 0 when every audit passed, 1 when one did not."""
+    if args.self_test:
+        from audits.self_test_command import run as self_test  # noqa: PLC0415 (loads a model)
+
+        return self_test(args)
+    if args.run is None:
+        raise InputError("audit: no run was named; give a run directory, or --self-test.")
     files = read_run(args.run)
     agreement = compare(files, gather(files, args.site, args.ledger))
     sections = [as_section(agreement)]
