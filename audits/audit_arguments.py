@@ -6,7 +6,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run directory of `promptward serve` or `simulate`")
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="the run directory of `promptward serve` or `simulate`")
     parser.add_argument(
         "--site",
         type=Path,
@@ -32,3 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--thorough", action="store_true", help="take minutes instead of seconds, for narrower intervals")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where audit.html and audit.json are written (default: RUN)")
     parser.add_argument("--json", action="store_true", help="print audit.json instead of a summary")
+    test = parser.add_argument_group("instead of a run: is the installed code right, and are the audits?")
+    test.add_argument("--self-test", action="store_true", help="put bugs in one by one and print which layer finds each")
+    test.add_argument(
+        "--task", default="heart-disease", help="the card whose model and mechanism are used (default: heart-disease)"
+    )
+    test.add_argument("--runs", type=int, default=1, help="how often the right code is audited, to count false alarms (default: 1)")
+    test.add_argument("--processes", type=int, default=0, help="default: two, where there are two processors")

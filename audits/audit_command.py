@@ -38,6 +38,12 @@ def run(args: argparse.Namespace, find_patients: FindPatients) -> int:
 
     `find_patients` gives the patients of a simulation, which this package knows nothing of.
     """
+    if args.self_test:
+        from audits.self_test_command import run as self_test  # noqa: PLC0415 (needs no run)
+
+        return self_test(args)
+    if args.run is None:
+        raise InputError("audit: no run was named; give a run directory, or --self-test.")
     started, console = time.perf_counter(), Console(stderr=True, highlight=False)
     files, arrays = read_run(args.run), read_arrays(args.run)
     known = from_site_files(args.site_file, files.task)
