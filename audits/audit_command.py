@@ -9,24 +9,33 @@ from typing import Any
 from rich.console import Console
 
 from audits.agreement import as_facts, as_section, compare
+from audits.alarm import follow
+from audits.canary_audit import audit_folder
 from audits.coordinator import read_run
 from audits.evidence import gather
 from audits.report import write_report
+from audits.section import as_json
 from shared.errors import InputError
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return 0 when every audit passed, 1 when one did not."""
+    if args.follow:
+        if args.canaries is None:
+            raise InputError("--follow looks at an audit site; give its canary file with --canaries FILE.")
+        return follow(args.run, args.canaries, Console(highlight=False, soft_wrap=True, markup=False).print)
     files = read_run(args.run)
     agreement = compare(files, gather(files, args.site, args.ledger))
-    sections = [as_section(agreement)]
+    canaries = audit_folder(files.task, files.folder, files.runs, args.canaries) if args.canaries else []
+    sections = [as_section(agreement), *canaries]
     facts: dict[str, Any] = {
         "schema": 1,
         "task": files.task.card.name,
         "task_digest": files.task.digest,
         "runs": list(files.runs),
         "passed": all(section.passed for section in sections),
-        "audits": {"agreement": as_facts(agreement)},
+        "audits": {"agreement": as_facts(agreement)}
+        | ({"canaries": [as_json(section) for section in canaries]} if canaries else {}),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     out: Path = args.out or args.run

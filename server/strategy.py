@@ -26,7 +26,7 @@ class RoundSeen:
     Attributes:
         state: the server's state after the round.
         broadcast: the prompt that was sent.
-        updates: what each site that counts sent, in the mechanism's dtype.
+        updates: what each site that counts sent, in the mechanism's dtype; the audit site's is in it, and not in the prompt.
         left_out: the sites that do not count, each with the reason.
         reply_bytes: size of each reply as Flower sends it.
         received: SHA-256 of the payload that came last from each site, in this or an earlier round.
@@ -112,19 +112,21 @@ class RosterStrategy(Strategy):
                 left_out[name] = str(error)
         left_out |= {name: "it did not reply" for name in self.roster if name not in updates | left_out}
         self._require_quorum(updates, left_out)
+        card = self.run.task.card
         ordered = {name: updates[name] for name in self.roster if name in updates}  # one order, whoever is faster
-        sums = {name: decode(update, self.run.mechanism) for name, update in ordered.items()}
-        combined = combine(sums, self.run.task.card.plan)
+        sums = {name: decode(update, self.run.mechanism) for name, update in ordered.items() if name in card.hospitals}
+        combined = combine(sums, card.plan, len(card.hospitals))
         self.state = apply(self.state, combined.updates, self.rule)
         self._received |= {name: sha256(update) for name, update in ordered.items()}
         self._observe(RoundSeen(self.state, broadcast, ordered, left_out, sizes, dict(self._received), combined.kept))
         return ArrayRecord(), None
 
     def _require_quorum(self, updates: Mapping[str, Update], left_out: Mapping[str, str]) -> None:
-        quorum = self.run.task.card.quorum
-        if len(updates) < quorum:
+        quorum, hospitals = self.run.task.card.quorum, self.run.task.card.hospitals
+        there = [name for name in updates if name in hospitals]  # an audit site makes no prompt, so it makes no quorum
+        if len(there) < quorum:
             who = "; ".join(f"{name}: {why}" for name, why in left_out.items())
-            came = f"{len(updates)} of {len(self.roster)} sites contributed"
+            came = f"{len(there)} of {len(hospitals)} sites contributed"
             raise QuorumError(f"round {self.state.round + 1}: {came}, the quorum is {quorum}. {who}.")
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:

@@ -27,6 +27,7 @@ class Options:
         split: seed of the split into training and test patients.
         private: False takes the noise away.
         data: a study file, or None for the demonstration's patients.
+        canaries: the audit site's canary file, or None without such a site.
     """
 
     partition: str = "natural"
@@ -34,6 +35,7 @@ class Options:
     split: int = FLAMBY_SEED
     private: bool = True
     data: str | None = None
+    canaries: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -97,9 +99,11 @@ def varied(task: Task, changes: Changes, options: Options, study: Study) -> Task
     """
     raw = tomllib.loads(task.text)
     before = tomllib.loads(task.text)
-    raw["plan"]["sites"] = _roster(task, changes.sites, options, study)
+    hospitals = _roster(task, changes.sites, options, study)
+    if hospitals != list(task.card.hospitals):
+        raw["plan"]["sites"] = hospitals + ([task.card.audit.site] if task.card.audit else [])
     if "quorum" in raw["plan"]:
-        raw["plan"]["quorum"] = min(raw["plan"]["quorum"], len(raw["plan"]["sites"]))
+        raw["plan"]["quorum"] = min(raw["plan"]["quorum"], len(hospitals))
     if changes.epsilon is not None:
         raw["privacy"].pop("noise_multiplier", None)
         raw["privacy"]["epsilon"] = changes.epsilon
@@ -115,10 +119,10 @@ def varied(task: Task, changes: Changes, options: Options, study: Study) -> Task
 
 def _roster(task: Task, sites: int | None, options: Options, study: Study) -> list[str]:
     if options.partition != "natural":
-        count = sites or len(task.card.plan.sites)
+        count = sites or len(task.card.hospitals)
         width = len(str(count))
         return [f"site-{number:0{width}d}" for number in range(1, count + 1)]
-    natural = natural_sites(study) if options.data else list(task.card.plan.sites)
+    natural = natural_sites(study) if options.data else list(task.card.hospitals)
     if sites is not None and sites != len(natural):
         raise InputError(
             f"--sites {sites}: the natural partition has {len(natural)} sites; "
