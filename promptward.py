@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "transcript", "what left a hospital, byte by byte", _transcript_arguments, _transcript)
     _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
     _add(commands, "audit", "audit what was shared in a run", _audit_arguments, _audit)
+    _add(commands, "canaries", "the secret canaries of an audit site", _canaries_arguments, _canaries)
     _add(commands, "keys", "keys and certificates of a federation", _keys_arguments, _keys)
     _add(commands, "publish", "a noised accuracy of a prompt on a hospital's own test patients", _publish_arguments, _publish)
     return parser
@@ -162,6 +163,18 @@ def _audit(args: argparse.Namespace) -> int:
         return found and {name: Known(site.train, site.test) for name, site in found.items()}
 
     return run(args, known)
+
+
+def _canaries_arguments(parser: argparse.ArgumentParser) -> None:
+    from audits.audit_arguments import add_canaries_arguments
+
+    add_canaries_arguments(parser)
+
+
+def _canaries(args: argparse.Namespace) -> int:
+    from audits.canaries_command import run
+
+    return run(args)
 
 
 def _keys_arguments(parser: argparse.ArgumentParser) -> None:

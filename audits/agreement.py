@@ -59,7 +59,7 @@ def compare(run: RunFiles, evidence: Mapping[str, Sequence[Evidence]]) -> Agreem
     """
     files = {name: SiteFiles(name, some) for name, some in evidence.items()}
     findings = check_coordinator(run) + [finding for its in files.values() for finding in check_site(its, run)]
-    published = {site["name"]: site.get("epsilon") for site in run.result.get("sites", [])}
+    published = {name: site.get("epsilon") for name, site in run.told.items()}
     accounts = []
     for name in run.task.card.plan.sites:
         its = files.get(name)

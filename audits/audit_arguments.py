@@ -20,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ledger", type=Path, nargs="+", action="extend", default=[], metavar="PATH", help="a ledger that lies elsewhere"
     )
     parser.add_argument(
+        "--canaries", type=Path, metavar="FILE", help="the audit site's canary file, which audit.json then opens to everybody"
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="while `promptward serve` runs: hold each round against the claim; needs --canaries"
+    )
+    parser.add_argument(
         "--site-file",
         type=Path,
         nargs="+",
@@ -39,3 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     test.add_argument("--runs", type=int, default=1, help="how often the right code is audited, to count false alarms (default: 1)")
     test.add_argument("--processes", type=int, default=0, help="default: two, where there are two processors")
+
+
+def add_canaries_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `promptward canaries`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    new = actions.add_parser("new", help="make a canary file and print the [audit] lines of the task card")
+    new.add_argument("task", metavar="TASK", help="a task card's path, or a shipped one's name; it may lack [audit] yet")
+    new.add_argument("--site", required=True, metavar="NAME", help="the audit site's name on the roster")
+    new.add_argument("--count", type=int, default=2000, help="canaries, at most one a number of the prompt (default: 2000)")
+    new.add_argument("--segments", type=int, default=5, help="parts of the run for which all coins are flipped anew (default: 5)")
+    new.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file, readable by its owner only")
+    show = actions.add_parser("show", help="what a canary file is, and its [audit] lines; no coin is shown")
+    show.add_argument("file", type=Path, metavar="FILE")
+    for action in (new, show):
+        action.add_argument("--json", action="store_true", help="print JSON instead of text")

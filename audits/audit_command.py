@@ -13,6 +13,8 @@ from rich.console import Console
 
 from audits import configuration, recount
 from audits.agreement import as_facts, as_section, compare
+from audits.alarm import follow
+from audits.canary_audit import audit_folder
 from audits.coordinator import RunArrays, RunFiles, read_arrays, read_run
 from audits.evidence import gather
 from audits.installed import installed_sections
@@ -44,11 +46,16 @@ def run(args: argparse.Namespace, find_patients: FindPatients) -> int:
         return self_test(args)
     if args.run is None:
         raise InputError("audit: no run was named; give a run directory, or --self-test.")
+    if args.follow:
+        if args.canaries is None:
+            raise InputError("--follow looks at an audit site; give its canary file with --canaries FILE.")
+        return follow(args.run, args.canaries, Console(highlight=False, soft_wrap=True, markup=False).print)
     started, console = time.perf_counter(), Console(stderr=True, highlight=False)
     files, arrays = read_run(args.run), read_arrays(args.run)
     known = from_site_files(args.site_file, files.task)
     agreement = compare(files, gather(files, args.site, args.ledger))
     outcome = _Outcome([as_section(agreement), configuration.audit(files, arrays), recount.audit(files, arrays, agreement)])
+    outcome.sections += audit_folder(files.task, files.folder, files.runs, args.canaries) if args.canaries else []
     if args.files_only:
         outcome.left_out.append("Only files were looked at (--files-only): the installed code was not put to the test.")
     else:

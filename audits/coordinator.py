@@ -53,6 +53,12 @@ class RunFiles:
     shape: tuple[int, ...]
 
     @property
+    def told(self) -> dict[str, Mapping[str, Any]]:
+        """What `result.json` says of each site, the audit site included."""
+        beside = [self.result["audit_site"]] if "audit_site" in self.result else []
+        return {site["name"]: site for site in [*self.result.get("sites", []), *beside]}
+
+    @property
     def runs(self) -> tuple[str, ...]:
         """The names of the runs, in order."""
         return tuple(dict.fromkeys(round_.run for round_ in self.rounds))

@@ -42,7 +42,7 @@ def _result(run: RunFiles) -> Iterator[Finding]:
         missing = sorted(set(range(1, max([*numbers, int(done or 0)]) + 1)) - numbers)
         if missing:
             yield Finding("coordinator", f"the transcript has no file of round {', '.join(map(str, missing))}", run=name)
-    sites = {site["name"]: site for site in run.result.get("sites", [])}
+    sites = run.told
     for name in run.task.card.plan.sites:
         if name not in sites:
             yield Finding("coordinator", "result.json does not name this site", name)

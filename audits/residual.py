@@ -79,12 +79,12 @@ def widened(subject: Subject, numbers: int) -> Subject:
 
     The noise's law does not depend on the prompt; more coordinates only make it better seen.
     """
-    scorer, prompt = subject.scorer, subject.prompts[0]
-    shape, model = scorer.shape, scorer.backbone
+    scorer, prompt, shape = subject.scorer, subject.prompts[0], subject.scorer.shape
     rows = max(shape.rows, -(-numbers // shape.dim) - shape.labels)
-    if scorer.layer == 0:  # rows take positions there
-        rows = max(shape.rows, min(rows, int(model.model.config.max_position_embeddings) - model.max_tokens - 2))
-    if shape.rows in (0, rows):
+    positions = getattr(scorer.backbone.model.config, "max_position_embeddings", None)
+    if scorer.layer == 0 and positions:  # rows take positions there
+        rows = max(shape.rows, min(rows, int(positions) - subject.task.card.backbone.max_tokens - 2))
+    if scorer.deep or shape.rows in (0, rows):
         return subject
     tiled = np.resize(prompt[: shape.rows], (rows, shape.dim))  # (P', D)
     wide = np.concatenate([tiled, prompt[shape.rows :]]).astype(np.float32)  # (P'+L, D)

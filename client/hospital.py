@@ -10,11 +10,10 @@ from client.gate import Gate
 from client.ledger import Event, Ledger
 from client.outbox import Outbox
 from client.policy import Policy, Proposal, affordable, agree
-from client.round import Pool, answer
+from client.round import Gradients, Pool, answer
 from shared.errors import RefusedError
 from shared.privacy.mechanism import Update
 from shared.privacy.source import Source
-from shared.scoring import Scorer
 from shared.wire import Request, sha256
 
 
@@ -30,7 +29,7 @@ class Hospital:
     policy: Policy
     proposal: Proposal
     pool: Pool
-    scorer: Scorer
+    scorer: Gradients
     source: Source
     ledger: Ledger | None
     gate: Gate

@@ -1,17 +1,20 @@
 """From a site file and a task card to the resident hospital: what a real site does once, before its first message."""
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from client.chain import Chain
 from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Ledger
+from client.mystery import MysterySource, canary_pool, canary_scorer, canary_step
 from client.outbox import Outbox
 from client.policy import Proposal
 from client.records import cohort, read_rows
-from client.round import LocalPlan, pool
+from client.round import Gradients, LocalPlan, Pool, Step, answer, pool
 from client.site import SiteFile
+from shared.canaries import read_canaries, require_bound
 from shared.card import Task
 from shared.errors import InputError
 from shared.privacy.mechanism import Mechanism
@@ -27,7 +30,7 @@ def proposal_of(task: Task, mechanism: Mechanism) -> Proposal:
         mechanism=mechanism,
         steps=plan.local_steps,
         learning_rate=plan.local_learning_rate,
-        denominator=plan.patients_per_round / len(plan.sites),
+        denominator=plan.patients_per_round / len(task.card.hospitals),
         proximal=plan.local_proximal,
     )
     return Proposal(task.digest, local, plan.rounds, task.card.privacy.max_records)
@@ -63,22 +66,53 @@ def egress_log(ledger: Path) -> Path:
     return ledger.with_suffix(".egress.jsonl")
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What differs between a hospital and an audit site."""
+
+    pool: Pool
+    scorer: Gradients
+    source: Source
+    step: Step
+
+
 def _hospital(site: SiteFile, task: Task, ledger: Ledger, log: Chain, source: Source) -> Hospital:
+    proposal = proposal_of(task, mechanism_of(task.card))
+    parts = _patients(site, task, source) if site.canaries is None else _canaries(site, site.canaries.file, task, source)
+    return Hospital(
+        name=site.site,
+        policy=site.policy.policy,
+        proposal=proposal,
+        pool=parts.pool,
+        scorer=parts.scorer,
+        source=parts.source,
+        ledger=ledger,
+        gate=Gate(parts.scorer.shape, proposal.plan.mechanism.dtype, log),
+        outbox=Outbox(ledger.path.with_suffix(".outbox")),
+        step=parts.step,
+    )
+
+
+def _patients(site: SiteFile, task: Task, source: Source) -> _Parts:
+    if task.card.audit and site.site == task.card.audit.site:
+        raise InputError(
+            f"'{site.site}' is the card's audit site, which has [canaries] in place of [data]; no patient belongs there."
+        )
     labels = [label.name for label in task.card.labels]
     rows = read_rows(site.data.path)
     patients = cohort(
         rows, site.data.columns_map, task.card.record_text, labels, task.card.privacy.max_records, str(site.data.path)
     )
-    proposal = proposal_of(task, mechanism_of(task.card))
     scorer, _ = build(task.card)
-    return Hospital(
-        name=site.site,
-        policy=site.policy.policy,
-        proposal=proposal,
-        pool=pool(patients, scorer),
-        scorer=scorer,
-        source=source,
-        ledger=ledger,
-        gate=Gate(scorer.shape, proposal.plan.mechanism.dtype, log),
-        outbox=Outbox(ledger.path.with_suffix(".outbox")),
-    )
+    return _Parts(pool(patients, scorer), scorer, source, answer)
+
+
+def _canaries(site: SiteFile, file: Path, task: Task, source: Source) -> _Parts:
+    canaries, rounds = read_canaries(file), task.card.plan.rounds
+    require_bound(canaries, task.card, str(file))
+    if site.site != canaries.table.site:
+        raise InputError(
+            f"site '{site.site}' is not the card's audit site '{canaries.table.site}', and only that one has [canaries]."
+        )
+    scorer = canary_scorer(canaries, task.card.privacy.clip_norm)
+    return _Parts(canary_pool(canaries, 1, rounds), scorer, MysterySource(canaries, source), canary_step(canaries, rounds))

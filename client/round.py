@@ -4,7 +4,9 @@ Everything computed here before `release` is secret. Only what `answer` returns 
 Letters in shape comments: R drawn records, N drawn patients, P prompt rows, L label rows, D hidden size.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,8 +18,10 @@ from shared.privacy.guarantee import NoisedSum
 from shared.privacy.mechanism import Mechanism, Update, encode, release
 from shared.privacy.sampling import Indices, poisson
 from shared.privacy.source import Source
-from shared.prompt import Array
+from shared.prompt import Array, PromptShape
 from shared.scoring import Scorer
+
+Step = Callable[..., Update]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,19 @@ class LocalPlan:
         return here - torch.from_numpy(noised.value * moved).float() - drawn_back
 
 
+class Gradients(Protocol):
+    """What the private step asks of a model: `shared.scoring.Scorer`, or a mystery site's canaries in its place."""
+
+    @property
+    def shape(self) -> PromptShape:
+        """The prompt's shape."""
+        ...
+
+    def record_gradients(self, hidden: Hidden, labels: Tensor, prompt: Tensor) -> Tensor:
+        """Return the gradient of each record's own loss for the prompt, (B, P+L, D)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Pool:
     """A site's patients in memory: hidden states below the prompt, label indices (B,), and each patient's records."""
@@ -72,7 +89,7 @@ def pool_of(cohort: Cohort, hidden: Hidden) -> Pool:
     return Pool(hidden, torch.tensor(cohort.labels, dtype=torch.long), records)
 
 
-def patient_gradients(pool_: Pool, drawn: Indices, prompt: Tensor, scorer: Scorer) -> Tensor:
+def patient_gradients(pool_: Pool, drawn: Indices, prompt: Tensor, scorer: Gradients) -> Tensor:
     """Return one gradient per drawn patient, the mean over the patient's records: (N, P+L, D).
 
     A patient's gradient depends on that patient's records and the prompt alone.
@@ -87,7 +104,7 @@ def patient_gradients(pool_: Pool, drawn: Indices, prompt: Tensor, scorer: Score
     return summed / torch.tensor([len(m) for m in mine]).view(-1, 1, 1)
 
 
-def answer(pool_: Pool, prompt: Array, plan: LocalPlan, scorer: Scorer, source: Source, *purpose: str | int) -> Update:
+def answer(pool_: Pool, prompt: Array, plan: LocalPlan, scorer: Gradients, source: Source, *purpose: str | int) -> Update:
     """Return the sum of the round's noised gradient sums (P+L, D): what leaves the site, in the mechanism's dtype.
 
     Args:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from client.policy import Policy
 from client.records import ColumnMap
@@ -28,6 +28,12 @@ class DataTable(Table):
     def columns_map(self) -> ColumnMap:
         """The mapping as the reader of records takes it."""
         return ColumnMap(self.label, self.labels, self.columns, self.patient, self.split)
+
+
+class CanaryFile(Table):
+    """Of an audit site, which has canaries in place of patients: the file that `promptward canaries new` made."""
+
+    file: Path
 
 
 class LedgerTable(Table):
@@ -73,18 +79,35 @@ class SiteFile(Table):
 
     schema_version: Literal[1] = Field(alias="schema")
     site: SiteName
-    data: DataTable
+    table: DataTable | None = Field(default=None, alias="data")  # a hospital has [data], an audit site [canaries]
+    canaries: CanaryFile | None = None
     ledger: LedgerTable
     policy: PolicyTable
     federation: FederationTable | None = None  # needed by `promptward join` only
+
+    @model_validator(mode="after")
+    def _has_patients_or_canaries(self) -> "SiteFile":
+        if self.table is not None and self.canaries is not None:
+            raise ValueError("[data] and [canaries] exclude each other: canaries never stand beside patients; remove one")
+        if self.table is None and self.canaries is None:
+            raise ValueError("key 'data' is missing; add it")
+        return self
+
+    @property
+    def data(self) -> DataTable:
+        """Where the patients are; raise `InputError` at an audit site, which has none."""
+        if self.table is None:
+            raise InputError(f"site '{self.site}' is an audit site with [canaries]: it has no patients and no table to read.")
+        return self.table
 
 
 def load_site(path: Path) -> SiteFile:
     """Load a site file with its paths made absolute; raise `InputError` naming file and key."""
     site = parse(SiteFile, read_text(path), str(path))
     home = path.resolve().parent
-    data = site.data.model_copy(update={"path": home / site.data.path})
-    files = {"data": data, "ledger": LedgerTable(path=home / site.ledger.path)}
+    data = site.table and site.table.model_copy(update={"path": home / site.table.path})
+    canaries = site.canaries and CanaryFile(file=home / site.canaries.file)
+    files = {"table": data, "canaries": canaries, "ledger": LedgerTable(path=home / site.ledger.path)}
     return site.model_copy(update=files | {"federation": _federation(site.federation, home)})
 
 

@@ -45,7 +45,7 @@ def coordinator_checks(it: Examined) -> list[Check]:
     card = it.task.card
     return [
         Check("card", lambda: _card(it.task)),
-        Check("quorum", lambda: quorum_findings(len(card.plan.sites), card.quorum)),
+        Check("quorum", lambda: quorum_findings(len(card.hospitals), card.quorum)),
         Check("privacy", lambda: _privacy(it.task)),
         Check("keys", lambda: _keys(it)),
         Check("certificate", lambda: _certificate(it)),

@@ -83,7 +83,12 @@ def conduct(deployment: Deployment, grid: Grid) -> None:
     card, roster = run.task.card, {name: int(node) for name, node in facts["roster"].items()}
     board = Board(deployment, start.state.round)
     patient = PatientGrid(
-        grid, {node: name for name, node in roster.items()}, card.quorum, Patience(**facts["patience"]), board.tell
+        grid,
+        {node: name for name, node in roster.items()},
+        card.quorum,
+        Patience(**facts["patience"]),
+        board.tell,
+        beside=[node for name, node in roster.items() if name not in card.hospitals],
     )
 
     def seen(round_seen: RoundSeen) -> None:

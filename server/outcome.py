@@ -22,9 +22,9 @@ def read_lines(deployment: Deployment) -> list[Line]:
 
 
 def outcome(deployment: Deployment, run: Run, seconds: float) -> dict[str, Any]:
-    """Return `result.json`'s content; `complete` only where every site contributed to every round of the plan."""
+    """Return `result.json`'s content; `complete` only where every hospital contributed to every round of the plan."""
     lines, card = read_lines(deployment), run.task.card
-    sites = [_site(name, run, lines) for name in card.plan.sites]
+    sites = [_site(name, run, lines) for name in card.hospitals]
     done = len(lines)
     losses = {site["name"]: site["rounds_left_out"] for site in sites if site["rounds_left_out"]}
     return {
@@ -39,6 +39,7 @@ def outcome(deployment: Deployment, run: Run, seconds: float) -> dict[str, Any]:
         "rounds_done": done,
         "complete": done == card.plan.rounds and not losses,
         "sites": sites,
+        **({"audit_site": _site(card.audit.site, run, lines)} if card.audit else {}),
         "metrics": {},
         "note": "Every site's epsilon is recomputed here from the releases that arrived; the site's own ledger has the last word.",
         "timing": {"total_s": seconds},
@@ -71,11 +72,12 @@ def _site(name: str, run: Run, lines: Sequence[Line]) -> dict[str, Any]:
 
 def summary(result: Mapping[str, Any]) -> str:
     """Return how the run ended in one sentence; a run that lost a site never says that all is well."""
+    beside = f" {result['audit_site']['name']} is an audit site, not part of the prompt." if "audit_site" in result else ""
     if result["complete"]:
-        return f"Complete: all {len(result['sites'])} sites contributed to all {result['rounds']} rounds."
+        return f"Complete: all {len(result['sites'])} sites contributed to all {result['rounds']} rounds.{beside}"
     lost = [f"{s['name']} in {_rounds(len(s['rounds_left_out']))}" for s in result["sites"] if s["rounds_left_out"]]
     done = f"{result['rounds_done']} of {result['rounds']} rounds were run"
-    return f"Not complete: {done}" + (f"; left out: {', '.join(lost)}." if lost else ".")
+    return f"Not complete: {done}" + (f"; left out: {', '.join(lost)}." if lost else ".") + beside
 
 
 def _rounds(count: int) -> str:

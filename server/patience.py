@@ -5,7 +5,7 @@ again when it has come back after having been away: a message that it had taken 
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,7 @@ class PatientGrid(Grid):
         patience: see `Patience`.
         tell: called with every site's state when one changed.
         clock: seconds; `sleep` waits.
+        beside: nodes that do not count for the quorum: an audit site.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class PatientGrid(Grid):
         tell: Tell,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        beside: Collection[int] = (),
     ) -> None:
         """Start with nobody seen."""
+        self._beside = frozenset(beside)
         self._inner, self._names, self._quorum, self._patience, self._tell = inner, dict(names), quorum, patience, tell
         self._clock, self._sleep = clock, sleep
         self._slowest: float | None = None
@@ -100,7 +103,7 @@ class PatientGrid(Grid):
         missing = [node for node, place in places.items() if not place.replied]
         if not missing or self._clock() > deadline:
             return True
-        enough = len(places) - len(missing) >= self._quorum
+        enough = len(places.keys() - self._beside) - len(set(missing) - self._beside) >= self._quorum
         return enough and all(self._clock() - self._away.get(node, self._clock()) > self._patience.absent for node in missing)
 
     def _roll_call(self, places: Mapping[int, _Place]) -> None:

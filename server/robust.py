@@ -42,12 +42,13 @@ class Combined:
     kept: Mapping[str, float] = field(default_factory=dict)
 
 
-def combine(updates: Mapping[str, Double], plan: PlanTable) -> Combined:
+def combine(updates: Mapping[str, Double], plan: PlanTable, hospitals: int | None = None) -> Combined:
     """Return the updates as the plan's aggregation hands them to `apply`.
 
     Args:
         updates: of the sites that count this round, each (P+L, D); at least `plan.fewest` of them.
         plan: names the rule, its f and the roster.
+        hospitals: how many of the roster make the prompt; None: all.
     """
     if plan.aggregation == "sum":
         return Combined(tuple(updates.values()))
@@ -58,7 +59,7 @@ def combine(updates: Mapping[str, Double], plan: PlanTable) -> Combined:
     else:
         cut = (len(stack) - 1) // 2 if plan.aggregation == "median" else plan.tolerate or 0
         centre, share = trimmed_mean(stack, cut), kept_shares(stack, cut)
-    return Combined((len(plan.sites) * centre,), dict(zip(updates, share.astype(float).tolist(), strict=True)))
+    return Combined(((hospitals or len(plan.sites)) * centre,), dict(zip(updates, share.astype(float).tolist(), strict=True)))
 
 
 def trimmed_mean(stack: Double, cut: int) -> Double:
@@ -129,7 +130,7 @@ def require_sense(card: TaskCard, mechanism: Mechanism) -> None:
 
 def in_words(card: TaskCard, private: bool) -> str:
     """Return what the card's aggregation does and does not promise, for the report of a run with or without noise."""
-    plan, f = card.plan, card.plan.tolerates
+    plan, f = card.plan, card.tolerates
     if plan.aggregation == "sum":
         law = ", which is DP-SGD on the patients of all hospitals together" if private and plan.local_steps == 1 else ""
         return f"The hospitals' updates were added up{law}. A lie under the bound on an update's norm counts in full."

@@ -26,7 +26,7 @@ class RoundSeen:
     Attributes:
         state: the server's state after the round.
         broadcast: the prompt that was sent.
-        updates: what each site that counts sent, in the mechanism's dtype.
+        updates: what each site that counts sent, in the mechanism's dtype; the audit site's is in it, and not in the prompt.
         left_out: the sites that do not count, each with the reason.
         reply_bytes: size of each reply as Flower sends it.
         received: SHA-256 of the payload that came last from each site, in this or an earlier round.
@@ -111,10 +111,11 @@ class RosterStrategy(Strategy):
                 updates.pop(name, None)
                 left_out[name] = str(error)
         left_out |= {name: "it did not reply" for name in self.roster if name not in updates | left_out}
-        require_quorum(self.run.task.card, self.state.round + 1, updates, left_out)
+        card = self.run.task.card
+        require_quorum(card, self.state.round + 1, updates, left_out)
         ordered = {name: updates[name] for name in self.roster if name in updates}  # one order, whoever is faster
-        sums = {name: decode(update, self.run.mechanism) for name, update in ordered.items()}
-        combined = combine(sums, self.run.task.card.plan)
+        sums = {name: decode(update, self.run.mechanism) for name, update in ordered.items() if name in card.hospitals}
+        combined = combine(sums, card.plan, len(card.hospitals))
         self.state = apply(self.state, combined.updates, self.rule)
         self._received |= {name: sha256(update) for name, update in ordered.items()}
         self._observe(RoundSeen(self.state, broadcast, ordered, left_out, sizes, dict(self._received), combined.kept))
@@ -134,7 +135,8 @@ class RosterStrategy(Strategy):
 
 def require_quorum(card: TaskCard, round_: int, updates: Mapping[str, Update], left_out: Mapping[str, str]) -> None:
     """Raise `QuorumError`, which names every site that is missing and why, when too few sites contributed to a round."""
-    if len(updates) < card.quorum:
+    there = [name for name in updates if name in card.hospitals]  # an audit site makes no prompt, so it makes no quorum
+    if len(there) < card.quorum:
         who = "; ".join(f"{name}: {why}" for name, why in left_out.items())
-        came = f"{len(updates)} of {len(updates) + len(left_out)} sites contributed"
+        came = f"{len(there)} of {len(card.hospitals)} sites contributed"
         raise QuorumError(f"round {round_}: {came}, the quorum is {card.quorum}. {who}.")

@@ -147,6 +147,13 @@ class PlanTable(Table):
         return (self.least - 1) // 2 if self.aggregation == "median" else self.tolerate or 0
 
 
+class AuditTable(Table):
+    """The audit site: on the roster, checked and kept like any other, and left out of the sum; see docs/canaries.md."""
+
+    site: SiteName
+    commitment: Sha256  # SHA-256 of its canary file, made before this card
+
+
 class TemplateTable(Table):
     """How a row of a table becomes a sentence."""
 
@@ -181,6 +188,7 @@ class TaskCard(Table):
     template: TemplateTable | None = None  # of texts; images have none
     privacy: PrivacyTable
     plan: PlanTable
+    audit: AuditTable | None = None
     files: dict[str, Sha256] = {}  # the demonstration's data: where it is -> SHA-256
     references: tuple[Reference, ...] = ()
 
@@ -193,6 +201,19 @@ class TaskCard(Table):
             raise ValueError("[prompt] has neither rows nor label_rows, so nothing could be trained; give one")
         return self
 
+    @model_validator(mode="after")
+    def _audit_fits(self) -> "TaskCard":
+        if self.audit is None:
+            return self
+        if self.audit.site not in self.plan.sites:
+            raise ValueError(f"[audit] site '{self.audit.site}' is not on the roster; add it to [plan] sites")
+        others, fewest = len(self.hospitals), self.plan.fewest
+        if others < fewest:
+            raise ValueError(f"[plan] needs {fewest} sites beside the audit site and has {others}; add hospitals to the roster")
+        if not fewest <= self.quorum <= others:
+            raise ValueError(f"quorum {self.quorum} is outside {fewest} to {others}; it does not count the audit site")
+        return self
+
     @property
     def record_text(self) -> RecordText:
         """The template that turns a record into a sentence; raise `InputError` where the records are images."""
@@ -201,9 +222,19 @@ class TaskCard(Table):
         return RecordText(self.template.text, dict(self.template.fields))
 
     @property
+    def hospitals(self) -> tuple[str, ...]:
+        """The sites whose updates make the prompt: the roster without the audit site."""
+        return tuple(site for site in self.plan.sites if self.audit is None or site != self.audit.site)
+
+    @property
     def quorum(self) -> int:
-        """The number of sites that must contribute to a round."""
-        return self.plan.least
+        """The number of hospitals that must contribute to a round; the audit site is not one of them."""
+        return self.plan.least if self.audit is None else self.plan.quorum or len(self.hospitals)
+
+    @property
+    def tolerates(self) -> int:
+        """The lying hospitals that every round's aggregation withstands; see `PlanTable.tolerates`."""
+        return (self.quorum - 1) // 2 if self.plan.aggregation == "median" else self.plan.tolerates
 
 
 @dataclass(frozen=True)

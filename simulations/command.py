@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from server.strategy import RoundSeen
+from shared.canaries import read_canaries
 from shared.card import Task
 from shared.errors import InputError, RunError
 from shared.peft_format import save_prompt
@@ -42,8 +43,9 @@ def run(args: argparse.Namespace, started: float) -> int:
     study = options.study(task)
     task = varied(task, changes, options, study)
     console.print(f"Task {task.card.name}, digest {task.digest}", highlight=False)
-    sites = deal_out(study, task.card, Scheme.parse(options.partition), task.card.plan.sites, options.split)
-    federation = prepare(task, sites, options.private, options.engine == "batched", options.schedule)
+    sites = deal_out(study, task.card, Scheme.parse(options.partition), task.card.hospitals, options.split)
+    canaries = read_canaries(Path(options.canaries)) if options.canaries else None
+    federation = prepare(task, sites, options.private, canaries, options.engine == "batched", options.schedule)
     with _kept(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / "task.toml").write_text(task.text, encoding="utf-8")
@@ -61,13 +63,14 @@ def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
     changes = Changes(args.sites, args.epsilon, args.rounds, args.aggregation, args.tolerate, args.quorum)
     task = Task.load(args.task)
     made_up = args.data is not None and args.data.startswith(PREFIX)
-    as_it_is = args.sites in (None, len(task.card.plan.sites)) or args.data is not None
+    as_it_is = args.sites in (None, len(task.card.hospitals)) or args.data is not None
     partition = args.partition or ("natural" if as_it_is and not made_up else "iid")
     data = str(Path(args.data).resolve()) if args.data and not made_up else args.data
     if args.no_privacy and args.epsilon is not None:
         raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
+    canaries = str(args.canaries.resolve()) if args.canaries else None
     missing = (args.dropout, args.stragglers, args.late_joiners)
-    options = Options(partition, args.seeds, args.split, not args.no_privacy, data, args.engine, *missing)
+    options = Options(partition, args.seeds, args.split, not args.no_privacy, data, canaries, args.engine, *missing)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     out = args.out or Path("runs") / f"{task.card.name}-{stamp}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -157,7 +160,7 @@ class Curve:
             "pooled_accuracy": scores and scores.pooled_accuracy,
             "mean_of_sites_accuracy": scores and scores.mean_of_sites_accuracy,
             "epsilon_max": self._epsilon(seen.state.round) if scored and federation.private else None,
-            "sites": len(seen.updates),
+            "sites": sum(name in federation.task.card.hospitals for name in seen.updates),
             "left_out": dict(seen.left_out),
             "kept": dict(seen.kept),
             "reply_bytes": max(seen.reply_bytes.values()),

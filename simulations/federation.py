@@ -13,6 +13,7 @@ from client.chain import Chain
 from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Ledger
+from client.mystery import MysterySource, canary_pool, canary_scorer, canary_step
 from client.opening import proposal_of
 from client.outbox import Outbox
 from client.policy import Policy
@@ -23,7 +24,9 @@ from server.app import server_app
 from server.checkpoint import RunFolder
 from server.robust import require_sense
 from server.strategy import RoundSeen, Run, Start
+from shared.canaries import Canaries, require_bound
 from shared.card import Task
+from shared.errors import InputError
 from shared.flower import context, log_quietly
 from shared.privacy.accounting import Spent
 from shared.privacy.mechanism import Mechanism, Update, without_privacy
@@ -53,6 +56,7 @@ class Federation:
         initial: the prompt before round 1.
         pools: each site's training patients.
         tests: each site's test patients.
+        canaries: of the audit site, where the card has one.
         schedule: which sites are there in a round.
     """
 
@@ -63,6 +67,7 @@ class Federation:
     initial: Array
     pools: Mapping[str, Pool]
     tests: Mapping[str, TestSet]
+    canaries: Canaries | None = None
     schedule: Schedule = EVERYBODY
 
     @property
@@ -90,22 +95,35 @@ class Stopwatch:
 
 
 def prepare(
-    task: Task, sites: Mapping[str, SitePatients], private: bool, together: bool = False, schedule: Schedule = EVERYBODY
+    task: Task,
+    sites: Mapping[str, SitePatients],
+    private: bool,
+    canaries: Canaries | None = None,
+    together: bool = False,
+    schedule: Schedule = EVERYBODY,
 ) -> Federation:
     """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be.
 
     `together` reads all sites' records in one go and gives each site its part of the one tensor, for the batched engine.
     """
+    if task.card.audit and (canaries is None or not private):
+        raise InputError(f"task card {task.card.name} has an audit site: give its --canaries FILE, and no --no-privacy.")
+    if task.card.audit and together:
+        raise InputError(
+            f"task card {task.card.name} has an audit site; leave --engine batched away."
+        )
+    if canaries:
+        require_bound(canaries, task.card, "--canaries")
     mechanism = mechanism_of(task.card) if private else without_privacy(task.card.privacy.sample_rate)
     require_sense(task.card, mechanism)
     budget = epsilon_of_plan(task.card) if private else 0.0
     scorer, initial = build(task.card)
     if together:
         pools, tests = _together(sites, scorer)
-        return Federation(task, mechanism, budget, scorer, initial, pools, tests, schedule)
+        return Federation(task, mechanism, budget, scorer, initial, pools, tests, canaries, schedule)
     pools = {name: pool(patients.train, scorer) for name, patients in sites.items()}
     tests = {name: test_set(patients.train, patients.test, scorer) for name, patients in sites.items()}
-    return Federation(task, mechanism, budget, scorer, initial, pools, tests, schedule)
+    return Federation(task, mechanism, budget, scorer, initial, pools, tests, canaries, schedule)
 
 
 def _together(sites: Mapping[str, SitePatients], scorer: Scorer) -> tuple[dict[str, Pool], dict[str, TestSet]]:
@@ -142,6 +160,8 @@ def run_seed(
     run = Run(federation.task, f"seed{seed}", federation.mechanism)
     folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
     hospitals = [_hospital(federation, name, seed, out / "ledgers" / run.name, watch.timed(step)) for name in federation.pools]
+    if federation.canaries:
+        hospitals.append(_mystery_site(federation, federation.canaries, seed, out / "ledgers" / run.name))
     by_node = dict(enumerate(hospitals, start=1))
 
     def hospital_of(where: Context) -> Hospital:
@@ -165,7 +185,17 @@ def run_seed(
     return (final.state.published if final else federation.initial), spent
 
 
-def _hospital(federation: Federation, name: str, seed: int, folder: Path, step: Callable[..., Update]) -> Hospital:
+def _mystery_site(federation: Federation, canaries: Canaries, seed: int, folder: Path) -> Hospital:
+    """Return the audit site: its draws follow from the canary file, its noise is the system's even here."""
+    rounds = federation.task.card.plan.rounds
+    site = _hospital(federation, canaries.table.site, seed, folder, canary_step(canaries, rounds), canary_pool(canaries, 1, rounds))
+    site.scorer, site.source = canary_scorer(canaries, federation.mechanism.clip_norm), MysterySource(canaries)
+    return site
+
+
+def _hospital(
+    federation: Federation, name: str, seed: int, folder: Path, step: Callable[..., Update], patients: Pool | None = None
+) -> Hospital:
     card = federation.task.card
     proposal = proposal_of(federation.task, federation.mechanism)
     policy = Policy(
@@ -184,7 +214,7 @@ def _hospital(federation: Federation, name: str, seed: int, folder: Path, step: 
         name=name,
         policy=policy,
         proposal=proposal,
-        pool=federation.pools[name],
+        pool=patients or federation.pools[name],
         scorer=federation.scorer,
         source=SimulationSource(seed),
         ledger=Ledger(Chain(home / "ledger.jsonl", durable=False)) if federation.private else None,

@@ -29,6 +29,7 @@ class Options:
         split: seed of the split into training and test patients.
         private: False takes the noise away.
         data: a study file, `synthetic:COUNT`, or None for the demonstration's patients.
+        canaries: the audit site's canary file, or None without such a site.
         engine: `in-process` or `batched`.
         dropout, stragglers, late_joiners: see `schedule.Schedule`.
     """
@@ -38,6 +39,7 @@ class Options:
     split: int = FLAMBY_SEED
     private: bool = True
     data: str | None = None
+    canaries: str | None = None
     engine: str = "in-process"
     dropout: float = 0.0
     stragglers: float = 0.0
@@ -114,13 +116,15 @@ def varied(task: Task, changes: Changes, options: Options, study: Study) -> Task
     """
     raw = tomllib.loads(task.text)
     before = tomllib.loads(task.text)
-    raw["plan"]["sites"] = _roster(task, changes.sites, options, study)
+    hospitals = _roster(task, changes.sites, options, study)
+    if hospitals != list(task.card.hospitals):
+        raw["plan"]["sites"] = hospitals + ([task.card.audit.site] if task.card.audit else [])
     if changes.quorum is not None:
         raw["plan"]["quorum"] = changes.quorum
     elif options.schedule.any:
         raw["plan"].setdefault("quorum", 1)
     if changes.quorum is None and "quorum" in raw["plan"]:
-        raw["plan"]["quorum"] = min(raw["plan"]["quorum"], len(raw["plan"]["sites"]))
+        raw["plan"]["quorum"] = min(raw["plan"]["quorum"], len(hospitals))
     if changes.epsilon is not None:
         raw["privacy"].pop("noise_multiplier", None)
         raw["privacy"]["epsilon"] = changes.epsilon
@@ -136,10 +140,10 @@ def varied(task: Task, changes: Changes, options: Options, study: Study) -> Task
 
 def _roster(task: Task, sites: int | None, options: Options, study: Study) -> list[str]:
     if options.partition != "natural":
-        count = sites or len(task.card.plan.sites)
+        count = sites or len(task.card.hospitals)
         width = len(str(count))
         return [f"site-{number:0{width}d}" for number in range(1, count + 1)]
-    natural = natural_sites(study) if options.data else list(task.card.plan.sites)
+    natural = natural_sites(study) if options.data else list(task.card.hospitals)
     if sites is not None and sites != len(natural):
         raise InputError(
             f"--sites {sites}: the natural partition has {len(natural)} sites; "

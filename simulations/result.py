@@ -67,6 +67,7 @@ def assemble(federation: Federation, options: Options, outcomes: Sequence[SeedOu
         "backbone": _backbone(federation),
         "prompt": {**asdict(federation.scorer.shape), "layer": card.prompt.layer, "bytes": federation.scorer.shape.nbytes},
         "sites": sites,
+        **_audit_site(federation, outcomes),
         "metrics": {**_metrics(federation, outcomes), "per_site": per_site},
         "references": [r.model_dump() for r in card.references] if options.published_split else [],
         "bytes": _bytes(federation, sites),
@@ -111,13 +112,24 @@ def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) ->
     }
 
 
+def _audit_site(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
+    """Return what is said of the audit site, whose updates are in the transcript and not in the prompt; nothing without one."""
+    audit = federation.task.card.audit
+    if audit is None:
+        return {}
+    missed = max(sum(audit.site in line["left_out"] for line in outcome.lines) for outcome in outcomes)
+    most = max((outcome.spent[audit.site] for outcome in outcomes), key=lambda spent: spent.epsilon)
+    facts = {"name": audit.site, "commitment": audit.commitment, "unit": "canary", "epsilon": most.epsilon, "delta": most.delta}
+    return {"audit_site": facts | {"releases": most.releases, "rounds_contributed": federation.task.card.plan.rounds - missed}}
+
+
 def _aggregation(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
     """Return the rule, and for each site the mean share of its numbers that the rule used; null for the sum, which uses all."""
     card = federation.task.card
     shares = {name: _mean([line["kept"].get(name) for outcome in outcomes for line in outcome.lines]) for name in federation.pools}
     return {
         "rule": card.plan.aggregation,
-        "tolerates": card.plan.tolerates,
+        "tolerates": card.tolerates,
         "in_words": in_words(card, federation.private),
         "kept": None if card.plan.aggregation == "sum" else shares,
     }
@@ -244,6 +256,10 @@ def _warnings(federation: Federation, outcomes: Sequence[SeedOutcome], per_site:
         elif n < FEW:
             rarest = int(np.bincount(test.labels).min())
             found.append(f"{name} has {n} test patients, {rarest} in its rarer class: its own scores say little.")
+    if federation.task.card.audit:
+        found.append(
+            f"{federation.task.card.audit.site} is an audit site: its canaries are in the transcript and not in the prompt."
+        )
     if federation.task.card.plan.aggregation != "sum":
         found.append(in_words(federation.task.card, federation.private))
     left = {name for outcome in outcomes for line in outcome.lines for name in line["left_out"]}

@@ -102,6 +102,13 @@ def epsilon(sample_rate: float, noise_multiplier: float, releases: int, delta: f
     return _pld(_composed(Counter({one: releases}), delta), delta)
 
 
+def deltas(sample_rate: float, noise_multiplier: float, releases: int, epsilons: tuple[float, ...]) -> list[float]:
+    """Return upper bounds on delta at each epsilon, of equal releases with continuous noise (PLD, coarse grid)."""
+    one = Release(sample_rate, noise_multiplier)
+    accountant = _accountant(_composed(Counter({one: releases}), 0.5).counts, COARSE)
+    return [float(delta) for delta in accountant.get_delta(list(epsilons))]
+
+
 @functools.lru_cache(maxsize=64)
 def calibrate(target: float, delta: float, sample_rate: float, releases: int, steps: float | None = None) -> float:
     """Return the smallest noise multiplier, to 0.1 %, whose PLD epsilon is at most `target`.

@@ -72,7 +72,12 @@ class SimulationSource:
         return KeyStream(hashlib.sha256(text.encode()).digest())
 
 
-Source = SecureSource | SimulationSource
+class Source(Protocol):
+    """Where a hospital's streams come from: the system's in production, with `SimulationSource` for simulations only."""
+
+    def stream(self, *purpose: str | int) -> Stream:
+        """Return the stream of this purpose; no two purposes share one."""
+        ...
 
 
 def uniform(stream: Stream, count: int) -> NDArray[np.float64]:
