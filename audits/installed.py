@@ -1,11 +1,21 @@
-"""The layers that put the installed code to the test, on made-up patients and on whoever the auditor may know: L1, L2, L4, L5."""
+"""The layers that put the installed code to the test, on made-up patients and on whoever the auditor may know: L0 to L2, L4, L5."""
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
+from audits import canary_audit
+from audits.attacks import suite
+from audits.attacks.membership import Seen
+from audits.conduct import conduct
+from audits.inclusion import inclusion
 from audits.patients import Known
+from audits.replay import replay
+from audits.residual import residual
 from audits.section import Section
 from audits.subject import Subject
-from shared.privacy.mechanism import Update
+from client.round import pool
+from shared.privacy.mechanism import Update, decode
 
 
 def installed_sections(
@@ -19,4 +29,24 @@ def installed_sections(
         known: site -> patients of whom the auditor knows whether they were trained on; None where there are none.
         thorough: take minutes instead of seconds, for narrower intervals.
     """
-    yield from ()
+    yield conduct(subject)
+    yield replay(subject)
+    yield residual(subject)
+    yield inclusion(subject)
+    yield canary_audit.shadow(subject)
+    yield from suite.run(subject, _seen(subject, updates, known or {}) or None, thorough)
+
+
+def _seen(subject: Subject, updates: Mapping[str, Mapping[int, Update]], known: Mapping[str, Known]) -> dict[str, Seen]:
+    """Return the sites that sent something in every round and whose patients are known, with and without training."""
+    rounds = range(1, len(subject.prompts) + 1)
+    whole = {name: some for name, some in updates.items() if name in known and set(rounds) <= set(some)}
+    return {
+        name: Seen(
+            np.stack([decode(some[number], subject.mechanism) for number in rounds]),  # (T, P+L, D)
+            pool(known[name].members, subject.scorer),
+            pool(known[name].others, subject.scorer),
+        )
+        for name, some in whole.items()
+        if known[name].members.size and known[name].others.size
+    }

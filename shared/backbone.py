@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -96,19 +97,27 @@ def load_backbone(
             f"backbone '{source}': fingerprint is {found}, the card pins {expected}; "
             "install the model that the card names, or agree on a new card."
         )
+    family = family_of(model_type(folder), readout, source)
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    family = family_of(config.model_type, readout, source)
     backbone: Backbone = family.load(folder, config, Options(dtype, max_tokens, readout, position))
     return backbone
 
 
-def family_of(model_type: str, readout: Readout | None, source: str) -> Any:
-    """Return the module of `shared.backbones` for a Hugging Face `model_type`; `InputError` names what is supported."""
+def model_type(folder: Path) -> str:
+    """Return the kind of model that `config.json` names, in Hugging Face's words; `InputError` where it names none."""
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'config.json'}: no model_type can be read ({error}); name a Hugging Face model.") from None
+
+
+def family_of(kind: str, readout: Readout | None, source: str) -> Any:
+    """Return the module of `shared.backbones` for a Hugging Face model type; `InputError` names what is supported."""
     families = [importlib.import_module(f"shared.backbones.{name}") for name in FAMILIES]
-    able = [family for family in families if model_type in family.MODEL_TYPES]
+    able = [family for family in families if kind in family.MODEL_TYPES]
     if not able:
         known = ", ".join(dict.fromkeys(name for family in families for name in family.MODEL_TYPES))
-        raise InputError(f"backbone '{source}': a model of type '{model_type}' is not supported; use one of {known}.")
+        raise InputError(f"backbone '{source}': a model of type '{kind}' is not supported; use one of {known}.")
     return next((family for family in able if readout in family.READOUTS), able[0])
 
 
@@ -116,7 +125,7 @@ def _from_hub(name: str) -> Path:
     import huggingface_hub  # noqa: PLC0415 (only for models named by hub)
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
 
-    wanted = ["*.safetensors", *DECISIVE]
+    wanted = ["*.safetensors", "*.safetensors.index.json", *DECISIVE]
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:

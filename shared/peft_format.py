@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from shared.card import Task
+from shared.card import Task, TaskCard
 from shared.errors import InputError
+from shared.peft_adapter import ROWS, WEIGHTS, Adapter, write_adapter
 from shared.prompt import Array
 from shared.scoring import Scorer
 
-ROWS = "prompt_embeddings"  # PEFT's name for the rows
 LABELS, CENTRE = "label_rows", "centre"
-WEIGHTS, CONFIG, FACTS = "adapter_model.safetensors", "adapter_config.json", "promptward.json"
+FACTS = "promptward.json"
 
 
 def save_prompt(folder: Path, prompt: Array, task: Task, scorer: Scorer, facts: Mapping[str, Any]) -> None:
@@ -32,35 +32,55 @@ def save_prompt(folder: Path, prompt: Array, task: Task, scorer: Scorer, facts: 
         scorer: gives the backbone's and the centre's public facts.
         facts: more for promptward.json, such as what was spent.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    rows, label_rows = scorer.shape.split(torch.from_numpy(prompt))  # (P, D), (L, D)
-    card, backbone = task.card, scorer.backbone
-    save_file({ROWS: rows.contiguous()}, folder / WEIGHTS, metadata={"format": "pt"})
+    label_rows, card = scorer.shape.split(torch.from_numpy(prompt))[1], task.card  # (L, D)
+    write_adapter(folder, adapter_of(prompt, card.backbone.source, scorer))
     save_file({LABELS: label_rows.contiguous(), CENTRE: scorer.centre.contiguous()}, folder / "label_rows.safetensors")
-    config = {
-        "peft_type": "PROMPT_TUNING",
-        "task_type": "FEATURE_EXTRACTION",
-        "base_model_name_or_path": card.backbone.source,
-        "num_virtual_tokens": scorer.shape.rows,
-        "token_dim": backbone.dim,
-        "num_layers": backbone.depth,
-        "num_attention_heads": backbone.heads,
-        "num_transformer_submodules": 1,
-        "prompt_tuning_init": "RANDOM",
-        "inference_mode": True,
-    }
-    _write(folder / CONFIG, config)
     ours = {
         "schema": 1,
         "task": card.name,
         "task_digest": task.digest,
         "backbone_fingerprint": card.backbone.fingerprint,
         "layer": card.prompt.layer,
+        "deep": card.prompt.deep,
+        "position": card.prompt.position,
+        "readout": card.prompt.readout,
         "scale": scorer.scale,
         "labels": [label.name for label in card.labels],
-        "peft_loads_it": card.prompt.layer == 0 and scorer.shape.rows > 0,
+        "peft_loads_it": _peft_loads(card, scorer),
     }
     _write(folder / FACTS, ours | dict(facts))
+
+
+def adapter_of(prompt: Array, source: str, scorer: Scorer) -> Adapter:
+    """Return a prompt (P+L, D) in PEFT's terms.
+
+    Where PEFT's sequence classification scores as we do, label rows are its classifier: a causal model's last state, BERT's
+    pooler. Without trained label rows a causal model's prompt is for its own next words. Else PEFT gives the states, and
+    the label rows stand beside them in our own file.
+    """
+    rows, label_rows = scorer.shape.split(torch.from_numpy(prompt))  # (P, D), (L, D)
+    head = scorer.backbone.classifier
+    tensors, task_type = {ROWS: rows}, "FEATURE_EXTRACTION"
+    if head is not None and scorer.shape.labels:
+        task_type = "SEQ_CLS"
+        tensors[f"base_model.{head}.weight"] = scorer.scale * label_rows
+        if head == "classifier":  # BERT's has biases, a prompt has none
+            tensors[f"base_model.{head}.bias"] = torch.zeros(len(label_rows))
+    elif head == "score":
+        task_type = "CAUSAL_LM"
+    config = {
+        "peft_type": "PROMPT_TUNING",
+        "task_type": task_type,
+        "base_model_name_or_path": source,
+        "num_virtual_tokens": scorer.shape.rows,
+        "token_dim": scorer.backbone.dim,
+        "num_layers": scorer.backbone.depth,
+        "num_attention_heads": scorer.backbone.heads,
+        "num_transformer_submodules": 1,
+        "prompt_tuning_init": "RANDOM",
+        "inference_mode": True,
+    }
+    return Adapter(config | ({"modules_to_save": [head]} if task_type == "SEQ_CLS" else {}), tensors)
 
 
 def load_prompt(folder: Path) -> tuple[Array, dict[str, Any]]:
@@ -72,6 +92,13 @@ def load_prompt(folder: Path) -> tuple[Array, dict[str, Any]]:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{folder}: this is not a whole prompt folder ({error}); name one that `simulate` wrote.") from None
     return torch.cat([rows, label_rows]).numpy(), facts
+
+
+def _peft_loads(card: TaskCard, scorer: Scorer) -> bool:
+    """Say whether PEFT has such a prompt: rows before a text at the input, once."""
+    said = card.prompt
+    once = said.layer == 0 and not said.deep and said.position == "before"
+    return once and scorer.shape.rows > 0 and scorer.backbone.public_images is None
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from shared.backbone import locate
 from shared.card import TaskCard
@@ -27,8 +28,8 @@ def memory_findings(card: TaskCard, records: int = 0) -> Iterator[Finding]:
     """Compare free memory with what the model, and the hidden states of `records` records, will roughly take."""
     folder = locate(card.backbone.source)
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    dim = int(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("hidden_size", 0))
-    needed = int(LIBRARIES + WORK * weights) + records * card.backbone.max_tokens * dim * 4
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    needed = int(LIBRARIES + WORK * weights) + records * record_bytes(config, card)
     free = free_memory()
     if free is None:
         yield Finding("memory", "warning", f"about {size(needed)} are needed; this system does not tell what is free")
@@ -39,6 +40,22 @@ def memory_findings(card: TaskCard, records: int = 0) -> Iterator[Finding]:
         yield Finding("memory", "wrong" if free < weights else "warning", said, mend)
     else:
         yield Finding("memory", "ok", said)
+
+
+def record_bytes(config: Mapping[str, Any], card: TaskCard) -> int:
+    """Return the bytes of a record's hidden states, from a model's `config.json`; 0 where it does not tell.
+
+    >>> from shared.card import Task
+    >>> record_bytes({"hidden_size": 384}, Task.load("heart-disease").card)
+    98304
+    """
+    config = config.get("vision_config", config)
+    dim, tokens = config.get("hidden_size", config.get("n_embd", 0)), card.backbone.max_tokens
+    if "patch_size" in config and "image_size" in config:
+        tokens = (config["image_size"] // config["patch_size"]) ** 2 + 1
+    if card.prompt.position == "after":  # keys and values of every layer; fewer key heads take less
+        dim *= 2 * config.get("num_hidden_layers", config.get("n_layer", 1))
+    return int(tokens * dim * 4)
 
 
 def disk_findings(folder: Path, needed: int, what: str) -> Iterator[Finding]:

@@ -115,9 +115,9 @@ def build(card: TaskCard) -> tuple[Scorer, Array]:
     bare = Scorer(backbone, shape, said.layer, scale, torch.zeros(backbone.dim), deep=said.deep)
     words = backbone.label_words([label.text for label in card.labels])
     if words is None:
-        public = bare.embed(_public_records(card, backbone), rows).mean(0)  # (D,)
+        public = bare.embed(_public_records(card, backbone), rows).mean(0) if said.centre == "public" else bare.centre  # (D,)
         label_rows, bias = _label_rows(card, bare, rows, public), None  # (L, D)
-        centre = public if backbone.cosine and said.centre == "public" else bare.centre
+        centre = public if backbone.cosine else bare.centre
     else:  # as the output layer scores them, which knows no centre
         (label_rows, bias), centre = words, bare.centre
     scorer = replace(bare, centre=centre, fixed_labels=None if shape.labels else label_rows, bias=bias)

@@ -109,9 +109,7 @@ def prepare(
     if task.card.audit and (canaries is None or not private):
         raise InputError(f"task card {task.card.name} has an audit site: give its --canaries FILE, and no --no-privacy.")
     if task.card.audit and together:
-        raise InputError(
-            f"task card {task.card.name} has an audit site; leave --engine batched away."
-        )
+        raise InputError(f"task card {task.card.name} has an audit site; leave --engine batched away.")
     if canaries:
         require_bound(canaries, task.card, "--canaries")
     mechanism = mechanism_of(task.card) if private else without_privacy(task.card.privacy.sample_rate)

@@ -71,6 +71,7 @@ class Causal:
 
     public_images = None
     cosine = False  # the output layer takes scalar products
+    classifier = "score"
 
     @property
     def dim(self) -> int:

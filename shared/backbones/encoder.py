@@ -46,6 +46,11 @@ class Encoder:
         return self.readout != "pooler"
 
     @property
+    def classifier(self) -> str | None:
+        """BERT's classifier stands on its pooler."""
+        return "classifier" if self.readout == "pooler" else None
+
+    @property
     def dim(self) -> int:
         """The hidden size D."""
         return int(self.model.config.hidden_size)

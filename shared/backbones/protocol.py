@@ -103,6 +103,10 @@ class Backbone(Protocol):
     def cosine(self) -> bool:
         """True: a label row scores by the cosine with the centred output. False: by the scalar product, as an output layer does."""
 
+    @property
+    def classifier(self) -> str | None:
+        """PEFT's name for the linear layer whose weights label rows are, where its sequence classification scores as we do."""
+
     def below(self, records: Records, layer: int, batch: int = 64) -> Hidden:
         """Return what enters layer `layer`; every record is computed by itself (padding is masked)."""
 

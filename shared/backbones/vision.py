@@ -53,6 +53,10 @@ class Vision:
     cosine: bool = True
 
     @property
+    def classifier(self) -> None:
+        """PEFT has no prompts for images."""
+
+    @property
     def dim(self) -> int:
         """The hidden size D."""
         return int(self.model.config.hidden_size)
