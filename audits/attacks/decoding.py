@@ -13,12 +13,15 @@ Sherman and Morrison that takes each candidate out of its own background.
 Letters in shape comments: K candidates, d coordinates, U updates.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
+RANK, TINY = 1e-9, 1e-12  # directions that float32 gradients do not have; what stands for no noise at all
+LEAST_FREE = 8  # coordinates outside the span from which the noise can be told
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def log_likelihood_ratios(gradients: Numbers, updates: Numbers, noise: float, ba
     Args:
         gradients: the candidates' clipped gradients (K, d).
         updates: (U, d), in the same units.
-        noise: s > 0; for an update without noise, the size of its rounding.
+        noise: s > 0 as it is stated; where what no candidate explains is smaller, the attacker believes that instead.
         background: the attacker's prior.
     """
     seen, gain = _ridge(gradients, updates, noise, background)
@@ -56,6 +59,7 @@ def estimates(gradients: Numbers, updates: Numbers, noise: float, background: Ba
 
 def _ridge(gradients: Numbers, updates: Numbers, noise: float, background: Background) -> tuple[Numbers, Numbers]:
     """Return how far each update moves the estimate of each w_j (U, K), and how much of w_j an update shows (K,), below 1."""
+    noise = min(noise, _unexplained(gradients, updates))
     root = np.sqrt(background.variance)  # (K,)
     scaled = gradients * root[:, None]  # (K, d)
     values, vectors = np.linalg.eigh(scaled @ scaled.T)  # (K,), (K, K)
@@ -63,6 +67,17 @@ def _ridge(gradients: Numbers, updates: Numbers, noise: float, background: Backg
     gain = np.clip((vectors**2) @ (values / (values + noise**2)), 0.0, 1 - 1e-12)  # (K,)
     rest = updates - background.mean @ gradients  # (U, d)
     return ((rest @ scaled.T) @ vectors / (values + noise**2)) @ vectors.T * root, gain
+
+
+def _unexplained(gradients: Numbers, updates: Numbers) -> float:
+    """Return the size, a coordinate, of what the gradients' span does not hold of the updates: the noise, if all are candidates."""
+    _, sizes, directions = np.linalg.svd(gradients, full_matrices=False)
+    spanned = directions[sizes > RANK * max(sizes.max(initial=0.0), TINY)]  # (r, d)
+    free = gradients.shape[1] - len(spanned)
+    if free < LEAST_FREE:
+        return math.inf
+    rest = updates - (updates @ spanned.T) @ spanned
+    return max(float(np.sqrt((rest**2).sum() / (free * len(updates)))), TINY)
 
 
 def drawn_at_rate(ratios: Numbers, rate: float) -> Numbers:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audits.attacks.ceiling import ceiling_of
+from audits.attacks.decoding import Background
 from audits.attacks.judge import Scored, Trial, section, tell_apart
 from audits.attacks.scenes import Roaming, Sizes, Truth, member_scores, of_members
 from audits.attacks.view import Numbers, answered, clipped_gradients, noise_of, some
@@ -25,6 +26,7 @@ from client.round import Pool
 TITLE = "Can a whole run tell who took part?"
 CLAIM = "All updates of a site together do not tell who trained there better than epsilon allows"
 ENOUGH, ENOUGH_OF_SOME = 0.9, 0.7  # the control's least AUC: all members known; only some known, the others unknown noise
+CONTROL_EVERY = 4  # round of the run's own patients: the control works out the whole site, and finds enough so
 CAVEATS = (
     "Where a hospital's members were chosen by a split of fixed size, being one and not being one differ by two patients (another "
     "took the place), and the ceiling, which is for one patient more or less, could be passed by a hair without a fault.",
@@ -49,12 +51,11 @@ class Seen:
 def attack(subject: Subject, scene: Roaming, cohorts: Mapping[str, Seen] | None, sizes: Sizes, seed: int) -> Section:
     """Look for members of made-up sites, and of the run's own where their patients are given."""
     trials = [_shadow(subject, scene)]
-    if cohorts:
-        trials.append(_own(subject, cohorts, sizes, seed))
-    caveats = ("Members and others of a hospital are a split of fixed size, to which the ceiling holds but for one patient.",)
-    return section(
-        TITLE, trials, {"rounds": scene.rounds, "sites_looked_at": sorted(cohorts or {})}, caveats=caveats[: len(trials) - 1]
-    )
+    both = {name: seen for name, seen in (cohorts or {}).items() if seen.members.patients and seen.nonmembers.patients}
+    if both:
+        trials.append(_own(subject, both, sizes, seed))
+    facts = {"rounds": scene.rounds, "sites_looked_at": sorted(both)}
+    return section(TITLE, trials, facts, caveats=CAVEATS if both else ())
 
 
 def _shadow(subject: Subject, scene: Roaming) -> Trial:
@@ -104,13 +105,19 @@ def _site(
     for number in looked_at:
         prompt = subject.prompts[number]
         gradients = np.concatenate([clipped_gradients(subject, part, prompt) for part in (members, others)])  # (K, d)
-        beside = unknown * background.mean @ gradients  # (d,): what the unknown members add on average
-        hidden = unknown * float(background.variance @ (gradients**2).sum(1)) / gradients.shape[1]  # and its variance a coordinate
-        clean = answered(subject, seen.members, prompt, False)
-        for noisy, update, total in ((True, seen.updates[number].ravel(), scores), (False, clean, control)):
-            noise = float(np.hypot(noise_of(subject, noisy, subject.plan.steps), np.sqrt(hidden)))
-            np.add(total, member_scores(subject, gradients, (update - beside)[None], background, noise)[0], out=total)
+        scores += _heard(subject, gradients, seen.updates[number].ravel(), background, unknown, True)
+        if number in looked_at[::CONTROL_EVERY]:
+            clean = answered(subject, seen.members, prompt, False)
+            control += _heard(subject, gradients, clean, background, unknown, False)
     return scores, control, truth
+
+
+def _heard(subject: Subject, gradients: Numbers, update: Numbers, background: Background, unknown: float, noisy: bool) -> Numbers:
+    """Return the candidates' scores (K,) of one round's update (d,), in which the unknown members are noise of a known mean."""
+    beside = unknown * background.mean @ gradients  # (d,)
+    hidden = unknown * float(background.variance @ (gradients**2).sum(1)) / gradients.shape[1]  # its variance a coordinate
+    noise = float(np.hypot(noise_of(subject, noisy, subject.plan.steps), np.sqrt(hidden)))
+    return np.asarray(member_scores(subject, gradients, (update - beside)[None], background, noise)[0])
 
 
 def _sample(pool: Pool, most: int, public: np.random.Generator) -> Pool:

@@ -1,10 +1,11 @@
 """Membership by the released prompt alone: LiRA and RMIA with shadow prompts.
 
-Every shadow is the target once, and the others are the attacker's (Carlini et al. 2022). Let p be the probability that the target
-gives to the patient's own label.
+Half of the shadows are the attacker's, who knows whom each was trained on; the others are under attack (Carlini et al. 2022). That
+each is under attack once, with all others as shadows, would use more of them, but a patient's own scores then depend on each
+other, which pulls the area under the curve below a half. Let p be the probability that a prompt gives to the patient's own label.
 
 * LiRA: phi = logit(p) is Gaussian with one mean for shadows that have the patient and one for those that have not; the score is
-  the log-likelihood ratio. Both variances are shared by all patients, as the paper does where there are few shadows.
+  the log-likelihood ratio. The two variances are shared by all patients, as the paper does where there are few shadows.
 * RMIA (Zarifzadeh et al. 2024): how often ``[p(x) / mean p(x)] / [p(z) / mean p(z)] >= 1`` for z from a population that nobody
   trains on; the means are over shadows with and without x, each half.
 
@@ -41,11 +42,9 @@ def attack(subject: Subject, sizes: Sizes, seed: int) -> Section:
     patients = Pool(everyone.hidden, everyone.labels, everyone.records[:half])
     seen, control = (train(subject, patients, inside, rounds, noisy) for noisy in (True, False))
     ceiling = ceiling_of([subject.mechanism.spends] * rounds)
-    right = [probabilities(subject.scorer, everyone, shadows) for shadows in (seen, control)]  # 2 x (S, 2N)
-    trials = [
-        _trial("LiRA", [lira(p[:, :half], inside) for p in right], inside, ceiling),
-        _trial("RMIA", [rmia(p[:, :half], p[:, half:], inside) for p in right], inside, ceiling),
-    ]
+    mine = sizes.shadows // 2  # the attacker's; the others are attacked
+    scores = [_scores(probabilities(subject.scorer, everyone, shadows), inside, mine) for shadows in (seen, control)]
+    trials = [_trial(name, scores[0][name], scores[1][name], inside[mine:], ceiling) for name in ("LiRA", "RMIA")]
     facts = {"shadows": sizes.shadows, "patients": half, "rounds": rounds}
     return section(TITLE, trials, {**facts, "covers_half": {t.name: _covers_half(t) for t in trials}})
 
@@ -58,43 +57,54 @@ def probabilities(scorer: Scorer, patients: Pool, shadows: Shadows) -> Numbers:
     return np.clip(torch.stack(found).double().numpy(), 1e-7, 1 - 1e-7)  # type: ignore[no-any-return]
 
 
-def lira(probability: Numbers, inside: Truth) -> Numbers:
-    """Return each patient's score of being in each shadow (S, N), from the other shadows; both arguments are (S, N)."""
-    phi = logit(probability)
-    with_, without = (_means_of_others(phi, chosen) for chosen in (inside, ~inside))
-    spread = [float(np.sqrt(np.mean((phi - mean)[chosen] ** 2))) for mean, chosen in ((with_, inside), (without, ~inside))]
-    ratio = [
-        -(((phi - mean) / max(s, 1e-12)) ** 2) / 2 - np.log(max(s, 1e-12)) for mean, s in zip((with_, without), spread, strict=True)
-    ]
-    return ratio[0] - ratio[1]  # type: ignore[no-any-return]
+def lira(targets: Numbers, shadows: Numbers, inside: Truth) -> Numbers:
+    """Return each patient's score of being in each target, (U, N).
+
+    Args:
+        targets: probabilities of the own label by the prompts under attack, (U, N).
+        shadows: the same by the attacker's prompts (S, N), of which `inside` (S, N) is known.
+    """
+    phi, seen = logit(targets), logit(shadows)
+    terms = []
+    for chosen in (inside, ~inside):
+        mean = _means(seen, chosen)  # (N,)
+        freedom = max(int(chosen.sum()) - len(mean), 1)
+        spread = max(float(np.sqrt((((seen - mean) ** 2)[chosen]).sum() / freedom)), 1e-9)
+        terms.append(-(((phi - mean) / spread) ** 2) / 2 - np.log(spread))
+    return np.asarray(terms[0] - terms[1])
 
 
-def rmia(probability: Numbers, population: Numbers, inside: Truth) -> Numbers:
-    """Return each patient's score of being in each shadow (S, N), 0 for the median of the `population` (S, Z)."""
-    both = (_means_of_others(probability, inside) + _means_of_others(probability, ~inside)) / 2
-    count = len(population)
-    others = (population.sum(0) - population) / max(count - 1, 1)  # (S, Z): nobody trains on them
-    x, z = probability / both, population / others
+def rmia(targets: Numbers, shadows: Numbers, inside: Truth, crowd: tuple[Numbers, Numbers]) -> Numbers:
+    """Return each patient's score of being in each target (U, N), 0 for the median of the crowd; arguments as for `lira`.
+
+    `crowd` holds the probabilities by targets (U, Z) and shadows (S, Z) of patients from whom nobody trains.
+    """
+    both = (_means(shadows, inside) + _means(shadows, ~inside)) / 2  # (N,)
+    x, z = targets / both, crowd[0] / crowd[1].mean(0)
     return np.array([(row[:, None] >= base[None]).mean(1) - 0.5 for row, base in zip(x, z, strict=True)])
 
 
-def _means_of_others(values: Numbers, chosen: Truth) -> Numbers:
-    """Return, of each entry (S, N), the mean over the chosen entries of its column that are not it; of all others if none is."""
-    weight = chosen.astype(np.float64)
-    own = values * weight
-    count = weight.sum(0) - weight
-    whole = (values.sum(0) - values) / max(len(values) - 1, 1)
-    return np.where(count > 0, (own.sum(0) - own) / np.maximum(count, 1), whole)  # type: ignore[no-any-return]
+def _means(values: Numbers, chosen: Truth) -> Numbers:
+    """Return the mean (N,) of each column's chosen entries, or of all where none is chosen."""
+    count = chosen.sum(0)
+    return np.asarray(np.where(count > 0, (values * chosen).sum(0) / np.maximum(count, 1), values.mean(0)))
 
 
-def _trial(name: str, scores: list[Numbers], inside: Truth, ceiling: Ceiling) -> Trial:
-    cluster = np.repeat(np.arange(len(inside)), inside.shape[1])
-    seen, control = (Scored(score.ravel(), inside.ravel(), cluster) for score in scores)
+def _scores(probability: Numbers, inside: Truth, mine: int) -> dict[str, Numbers]:
+    """Return both attacks' scores (U, N) from the probabilities (S + U, N + Z) of all shadows, the attacker's first."""
+    shadows, targets = np.split(probability, [mine])
+    patients = inside.shape[1]
+    own, crowd = (targets[:, :patients], shadows[:, :patients]), (targets[:, patients:], shadows[:, patients:])
+    return {"LiRA": lira(*own, inside[:mine]), "RMIA": rmia(*own, inside[:mine], crowd)}
+
+
+def _trial(name: str, seen: Numbers, control: Numbers, inside: Truth, ceiling: Ceiling) -> Trial:
+    target = np.repeat(np.arange(len(inside)), inside.shape[1])  # one prompt's scores share its noise
     return tell_apart(
         f"Who took part, released prompt ({name})",
         f"The released prompt does not tell {name} who took part better than epsilon allows",
-        seen,
-        control,
+        Scored(seen.ravel(), inside.ravel(), target),
+        Scored(control.ravel(), inside.ravel(), target),
         ceiling,
         ENOUGH,
         "made-up patients, all at one site; shadows are fewer than in the papers unless the audit is thorough",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import betaincinv
 from sklearn.metrics import roc_curve
 
 Numbers = NDArray[np.float64]
@@ -31,8 +32,10 @@ def share(right: int, asked: int, level: float = LEVEL) -> Estimate:
     >>> str(share(5, 10))
     '0.500 (0.187 to 0.813)'
     """
-    interval = stats.binomtest(right, asked).proportion_ci(level, method="exact")
-    return Estimate(right / asked, float(interval.low), float(interval.high))
+    tail = (1 - level) / 2
+    low = betaincinv(right, asked - right + 1, tail) if right else 0.0
+    high = betaincinv(right + 1, asked - right, 1 - tail) if right < asked else 1.0
+    return Estimate(right / asked, float(low), float(high))
 
 
 def auc(scores: Numbers, truth: Truth, cluster: NDArray[np.int64] | None = None, level: float = LEVEL) -> Estimate:

@@ -18,7 +18,7 @@ def run(subject: Subject, cohorts: Mapping[str, Seen] | None, thorough: bool, si
     Args:
         subject: the card, its scorer, the prompts that were broadcast, and the step that is attacked.
         cohorts: site -> its updates of every prompt with its members and others, for membership on the run's own transcript.
-        thorough: many more releases, patients and shadows; an hour instead of a minute.
+        thorough: many more releases, patients and shadows; minutes instead of one.
         sizes: other sizes than these two.
     """
     sizes = sizes or (THOROUGH if thorough else Sizes())
