@@ -14,6 +14,7 @@ SHIPPED = Path(__file__).parent / "cards"
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 SiteName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+INIT = r"^(text:.+|vocabulary|random|prompt:.+@[0-9a-f]{64})$"  # prompt: a trained one and its SHA-256, see shared.reuse
 Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Aggregation = Literal["sum", "trimmed-mean", "median", "krum"]
@@ -41,7 +42,7 @@ class PromptTable(Table):
 
     rows: Annotated[int, Field(ge=0, le=512)] = 1
     layer: Annotated[int, Field(ge=0)] = 0  # 0: at the input; k: before the backbone's k-th encoder layer
-    init: Annotated[str, StringConstraints(pattern=r"^(text:.+|vocabulary|random)$")] = "vocabulary"
+    init: Annotated[str, StringConstraints(pattern=INIT)] = "vocabulary"
     label_rows: bool = True
     scale: Positive = 20.0  # logits are scale * cosine between the pooled record and a label row
     public_records: Annotated[int, Field(ge=1, le=100_000)] = 256  # drawn from the template; they centre the pooled output

@@ -14,6 +14,7 @@ from shared.backbone import Backbone, Hidden, load_backbone
 from shared.card import TaskCard
 from shared.errors import InputError
 from shared.prompt import Array, PromptShape, initial_rows
+from shared.reuse import PREFIX, trained_start
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def build(card: TaskCard) -> tuple[Scorer, Array]:
     """Return the card's scorer and its initial prompt (P+L, D), from public facts only: the same on every machine.
 
     The pooled output is centred on the mean of records drawn from the template at random. A label row starts as the
-    centred, normalised embedding of the label's text.
+    centred, normalised embedding of the label's text, unless the card starts from a trained prompt (`shared.reuse`).
 
     Raises:
         InputError: the backbone is not there or not the pinned one, or the card's layer is deeper than the backbone.
@@ -104,15 +105,18 @@ def build(card: TaskCard) -> tuple[Scorer, Array]:
         raise InputError(f"[prompt] layer {layer} is too deep: the backbone has layers 0 to {backbone.depth - 1}.")
     labels = len(card.labels) if card.prompt.label_rows else 0
     shape = PromptShape(card.prompt.rows, labels, backbone.dim)
-    rows = initial_rows(backbone, shape.rows, layer, card.prompt.init)  # (P, D)
+    start = trained_start(card) if card.prompt.init.startswith(PREFIX) else None
+    rows = start.rows if start else initial_rows(backbone, shape.rows, layer, card.prompt.init)  # (P, D)
     bare = Scorer(backbone, shape, layer, card.prompt.scale, torch.zeros(backbone.dim))
-    centre = bare.embed(_public_records(card), rows).mean(0)  # (D,)
+    centre = bare.embed(public_records(card), rows).mean(0)  # (D,)
     texts = [label.text for label in card.labels]
     label_rows = functional.normalize(bare.embed(texts, rows) - centre, dim=-1)  # (L, D)
     scorer = Scorer(backbone, shape, layer, card.prompt.scale, centre, None if labels else label_rows)
-    return scorer, torch.cat([rows, label_rows[:labels]]).numpy()
+    first = label_rows[:labels] if start is None or start.label_rows is None else start.label_rows
+    return scorer, torch.cat([rows, first]).numpy()
 
 
-def _public_records(card: TaskCard) -> list[str]:
+def public_records(card: TaskCard) -> list[str]:
+    """Return the card's made-up records: the same on every machine, of nobody."""
     public = np.random.default_rng(0)  # a public constant: every party draws the same made-up records
     return [card.record_text.draw(lambda n: int(public.integers(n))) for _ in range(card.prompt.public_records)]
