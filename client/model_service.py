@@ -111,39 +111,31 @@ async def _without_the_body(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": detail}, status_code=422)
 
 
-class _TooLargeError(Exception):
-    """More came than a request may hold."""
-
-
 class _Bounded:
-    """Ends a request that is longer than allowed, whatever its header said, before it is in memory."""
+    """Reads a request up to its limit, whatever its header said, and hands it on whole; a longer one ends here."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         """Stand before `app`."""
         self._app, self._most = app, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, counting its bytes."""
+        """Answer 413, or pass the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        came, answered = 0, False
-
-        async def counted() -> Message:
-            nonlocal came
+        body, more = bytearray(), True
+        while more:
             message = await receive()
-            came += len(message.get("body", b""))
-            if came > self._most:
-                raise _TooLargeError
-            return message
-
-        async def seen(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
-
-        try:
-            await self._app(scope, counted, seen)
-        except _TooLargeError:
-            if not answered:
+            if message["type"] != "http.request":
+                return  # who asked is gone
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._most:
                 await JSONResponse({"detail": f"a request may hold {self._most} bytes."}, 413)(scope, receive, send)
+                return
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await self._app(scope, replay, send)

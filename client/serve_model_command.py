@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     app = service(questions_of(args.prompts, args.site, args.library), Limits(args.most_rows, args.most_bytes))
     Console(stderr=True).print(f"Listening on http://{args.host}:{args.port}; stop with Ctrl-C.", highlight=False)
     try:
-        uvicorn.run(app, host=args.host, port=args.port, access_log=False, log_level="warning", server_header=False)
+        uvicorn.run(app, host=args.host, port=args.port, access_log=False, log_level="warning", server_header=False, ws="none")
     except SystemExit:
         raise RunError(f"port {args.port} of {args.host} cannot be listened on; choose another --port.") from None
     return 0
