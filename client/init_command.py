@@ -103,9 +103,7 @@ def _agreed(args: argparse.Namespace, fields: Sequence[Field], ask: Asker) -> No
         return
     listed = "; ".join(f"{field.column}: {', '.join(field.words)}" for field in worded)
     if not ask.interactive:
-        raise InputError(
-            f"the card, which is public, would hold these words of your table ({listed}); agree by --yes, or --skip columns."
-        )
+        raise InputError(f"the public card would hold these words of your table ({listed}); agree by --yes, or --skip columns.")
     if Prompt.ask(f"The card is public. May it hold these words? {listed}", choices=["yes", "no"], default="no") != "yes":
         raise InputError("Nothing was written; leave columns out by --skip.")
 
