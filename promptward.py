@@ -19,10 +19,10 @@ HOME = Path(__file__).resolve().parent
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return 0 when done, 1 when the run or check failed, 2 when the input was wrong."""
-    args = _parser().parse_args(argv)
-    foreign = _foreign_package()
+    foreign = _foreign_package()  # before the command line, which the roles declare themselves
     if foreign:
         return _complain(f"package '{foreign}' would be loaded from outside {HOME}; start promptward from another folder.", 2)
+    args = _parser().parse_args(argv)
     from shared.errors import PromptwardError
 
     try:
@@ -59,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "canaries", "the secret canaries of an audit site", _canaries_arguments, _canaries)
     _add(commands, "keys", "keys and certificates of a federation", _keys_arguments, _keys)
     _add(commands, "publish", "a noised accuracy of a prompt on a hospital's own test patients", _publish_arguments, _publish)
+    _add(commands, "predict", "read the rows of a table with one or several prompts", _predict_arguments, _predict)
+    _add(commands, "prompts", "the prompt library", _prompts_arguments, _prompts)
+    _add(commands, "serve-model", "answer predictions over HTTP on this machine", _serve_model_arguments, _serve_model)
+    _add(commands, "init", "a task card and a site file from a table of your own", _init_arguments, _init)
     return parser
 
 
@@ -199,6 +203,54 @@ def _publish_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _publish(args: argparse.Namespace) -> int:
     from client.publish_command import run
+
+    return run(args)
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    from client.predict_arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from client.predict_command import run
+
+    return run(args)
+
+
+def _prompts_arguments(parser: argparse.ArgumentParser) -> None:
+    from client.prompts_arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _prompts(args: argparse.Namespace) -> int:
+    from client.prompts_command import run
+
+    return run(args)
+
+
+def _serve_model_arguments(parser: argparse.ArgumentParser) -> None:
+    from client.serve_model_arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _serve_model(args: argparse.Namespace) -> int:
+    from client.serve_model_command import run
+
+    return run(args)
+
+
+def _init_arguments(parser: argparse.ArgumentParser) -> None:
+    from client.init_arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _init(args: argparse.Namespace) -> int:
+    from client.init_command import run
 
     return run(args)
 

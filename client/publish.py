@@ -1,11 +1,12 @@
 """Publish a noised accuracy of one prompt on a hospital's own test patients: charged to the ledger before anybody sees it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.chain import Chain
 from client.gate import log_counts
@@ -75,46 +76,67 @@ def publish(site: SiteFile, task: Task, prompt: Array) -> tuple[Published, bool]
         RefusedError: the policy does not allow it; the message has the projected numbers.
         RunError: another process has the ledger open, or the disk is full.
     """
-    _opted_in(site, task)
-    with _opened(site.ledger.path) as (ledger, log):
-        ledger.covers(log)
-        asked, outbox = sha256(prompt), Outbox(site.ledger.path.with_suffix(".metrics"))
-        earlier = ledger.find_metric(task.digest, asked)
-        if earlier is None:
-            counts = _counts(site, task, prompt, ledger)
-            outbox.keep(_name(task, asked), 1, counts)
-            ledger.charge(_event(site, task, asked, counts))
-        else:
-            counts = _kept(outbox, task, earlier)
-        log_counts(log, task.digest, asked, counts)
-        return _published(site, task, asked, counts, ledger), earlier is None
+    opted_in(site, task)
+    asked = sha256(prompt)
+    with opened(site.ledger.path) as (ledger, log):
+        counts, new = charged(site, task, asked, (ledger, log), lambda: (_kinds(site, task, prompt), 2))
+        return _published(site, task, asked, counts, ledger), new
+
+
+def charged(
+    site: SiteFile, task: Task, asked: str, books: tuple[Ledger, Chain], kinds: Callable[[], tuple[NDArray[np.int64], int]]
+) -> tuple[Update, bool]:
+    """Return noised counts of a site's patients, on the ledger before anybody sees them, and whether they are newly charged.
+
+    The same question gets the same counts again without a charge; the budget is checked before any work.
+
+    Args:
+        site: which patients, and what its policy allows.
+        task: the card.
+        asked: SHA-256 that names the question.
+        books: the open ledger and egress log.
+        kinds: gives each patient's kind (N,) and the number of kinds; one patient is of one kind.
+    """
+    ledger, log = books
+    ledger.covers(log)
+    outbox = Outbox(site.ledger.path.with_suffix(".metrics"))
+    earlier = ledger.find_metric(task.digest, asked)
+    if earlier is None:
+        sigma = afford_metric(site.policy.policy, task.digest, ledger.events)
+        counts = release_counts(*kinds(), sigma, SecureSource().stream("noise", "metric", site.site)).value
+        outbox.keep(_name(task, asked), 1, counts)
+        ledger.charge(_event(site, task, asked, counts))
+    else:
+        counts = _kept(outbox, task, earlier)
+    log_counts(log, task.digest, asked, counts)
+    return counts, earlier is None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Ledger, Chain]]:
+def opened(path: Path) -> Iterator[tuple[Ledger, Chain]]:
+    """Open a ledger and the egress log that belongs to it, for this process alone."""
     with closing(Ledger(Chain(path))) as ledger, closing(Chain(egress_log(path))) as log:
         yield ledger, log
 
 
-def _opted_in(site: SiteFile, task: Task) -> None:
+def opted_in(site: SiteFile, task: Task) -> None:
+    """Raise `InputError` unless the site publishes accuracies and answers this task."""
     if site.policy.metric_noise is None:
         raise InputError(f"site '{site.site}' publishes no accuracy; set [policy] metric_noise in its site file to allow it.")
     if task.digest not in site.policy.tasks:
         raise InputError(f"task {task.digest} is not in [policy] tasks of site '{site.site}'; add the digest to allow it.")
 
 
-def _counts(site: SiteFile, task: Task, prompt: Array, ledger: Ledger) -> Update:
-    """Return the noised counts of right and wrong; the budget is checked before any work."""
-    policy = site.policy.policy
-    sigma = afford_metric(policy, task.digest, ledger.events)
+def _kinds(site: SiteFile, task: Task, prompt: Array) -> NDArray[np.int64]:
+    """Return who of the test patients is read rightly and who wrongly (N,)."""
     scorer, _ = build(task.card)
     if prompt.shape != scorer.shape.shape or prompt.dtype != np.float32 or not np.isfinite(prompt).all():
         raise InputError(f"the prompt is not a finite float32 array of the card's shape {scorer.shape.shape}; name another folder.")
-    kinds_of = outcomes(_test_patients(site, task, scorer), prompt, scorer)
-    return release_counts(kinds_of, 2, sigma, SecureSource().stream("noise", "metric", site.site)).value
+    return outcomes(test_patients(site, task, scorer), prompt, scorer)
 
 
-def _test_patients(site: SiteFile, task: Task, scorer: Scorer) -> Pool:
+def test_patients(site: SiteFile, task: Task, scorer: Scorer) -> Pool:
+    """Return the patients that the site keeps for tests; raise `InputError` when it keeps none."""
     where, card = site.data.path, task.card
     if site.data.split is None:
         raise InputError(f"{where}: no patients are kept for tests; name the column that says train or test in [data] split.")

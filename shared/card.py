@@ -15,6 +15,7 @@ SHIPPED = Path(__file__).parent / "cards"
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 SiteName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+INIT = r"^(text:.+|vocabulary|random|prompt:.+@[0-9a-f]{64})$"  # prompt: a trained one and its SHA-256, see shared.reuse
 Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Aggregation = Literal["sum", "trimmed-mean", "median", "krum"]
@@ -45,7 +46,7 @@ class PromptTable(Table):
 
     rows: Annotated[int, Field(ge=0, le=512)] = 1
     layer: Annotated[int, Field(ge=0)] = 0  # 0: at the input; k: before the backbone's k-th encoder layer
-    init: Annotated[str, StringConstraints(pattern=r"^(text:.+|vocabulary|random)$")] = "vocabulary"
+    init: Annotated[str, StringConstraints(pattern=INIT)] = "vocabulary"
     label_rows: bool = True
     deep: bool = False  # new rows in every layer from `layer` on
     position: Position = "before"  # of the rows, to a text that a causal language model reads

@@ -7,7 +7,7 @@ input layer. promptward.json: everything else (layer, label rows, centre, task d
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,13 +16,15 @@ from shared.card import Task, TaskCard
 from shared.errors import InputError
 from shared.peft_adapter import ROWS, WEIGHTS, Adapter, write_adapter
 from shared.prompt import Array
-from shared.scoring import Scorer
+
+if TYPE_CHECKING:  # shared.scoring starts prompts from saved ones
+    from shared.scoring import Scorer
 
 LABELS, CENTRE = "label_rows", "centre"
 FACTS = "promptward.json"
 
 
-def save_prompt(folder: Path, prompt: Array, task: Task, scorer: Scorer, facts: Mapping[str, Any]) -> None:
+def save_prompt(folder: Path, prompt: Array, task: Task, scorer: "Scorer", facts: Mapping[str, Any]) -> None:
     """Write a prompt (P+L, D) into `folder`.
 
     Args:
@@ -45,6 +47,8 @@ def save_prompt(folder: Path, prompt: Array, task: Task, scorer: Scorer, facts: 
         "position": card.prompt.position,
         "readout": card.prompt.readout,
         "scale": scorer.scale,
+        "init": card.prompt.init,
+        "label_rows": scorer.shape.labels,
         "labels": [label.name for label in card.labels],
         "peft_loads_it": _peft_loads(card, scorer),
     }
@@ -86,9 +90,11 @@ def adapter_of(prompt: Array, source: str, scorer: Scorer) -> Adapter:
 def load_prompt(folder: Path) -> tuple[Array, dict[str, Any]]:
     """Return a saved prompt (P+L, D) and the content of its promptward.json; raise `InputError` when it is not whole."""
     try:
-        rows = load_file(folder / WEIGHTS)[ROWS]
-        label_rows = load_file(folder / "label_rows.safetensors")[LABELS]
         facts = json.loads((folder / FACTS).read_text())
+        rows = load_file(folder / WEIGHTS)[ROWS]
+        beside = folder / "label_rows.safetensors"
+        none = facts.get("label_rows") == 0 and not beside.exists()  # rows that came from PEFT
+        label_rows = rows[:0] if none else load_file(beside)[LABELS]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{folder}: this is not a whole prompt folder ({error}); name one that `simulate` wrote.") from None
     return torch.cat([rows, label_rows]).numpy(), facts

@@ -14,6 +14,9 @@ from shared.backbone import Backbone, Hidden, Records, load_backbone
 from shared.card import TaskCard
 from shared.errors import InputError
 from shared.prompt import Array, PromptShape, initial_rows
+from shared.reuse import PREFIX, trained_start
+
+COSINE_SCALE = 20.0  # of a card that names no scale and whose labels are scored by cosines
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def pieces_of(hidden: Hidden, batch: int) -> list[Tensor]:
 def build(card: TaskCard) -> tuple[Scorer, Array]:
     """Return the card's scorer and its initial prompt (P+L, D), from public facts only: the same on every machine.
 
-    Cosines are centred on the mean of public records: drawn from the template at random, or public images.
+    Cosines are centred on the mean of public records: drawn from the template at random, or public images. A label row starts
+    as the centred, normalised embedding of the label's text, unless the card starts from a trained prompt (`shared.reuse`).
 
     Raises:
         InputError: the backbone is not there or not the pinned one, or it cannot do what the card's [prompt] says.
@@ -109,19 +113,22 @@ def build(card: TaskCard) -> tuple[Scorer, Array]:
     backbone = load_backbone(of.source, of.fingerprint, of.dtype, of.max_tokens, said.readout, said.position)
     _check_fits(card, backbone)
     layers = range(said.layer, backbone.depth if said.deep else said.layer + 1)
-    rows = torch.cat([initial_rows(backbone, said.rows, layer, said.init) for layer in layers])  # (P, D)
+    start = trained_start(card) if said.init.startswith(PREFIX) else None
+    fresh = [initial_rows(backbone, said.rows, layer, said.init) for layer in layers if start is None]  # (P, D) each
+    rows = start.rows if start else torch.cat(fresh)  # (P, D)
     shape = PromptShape(len(rows), len(card.labels) if said.label_rows else 0, backbone.dim)
-    scale = said.scale or (20.0 if backbone.cosine else 1.0)
+    scale = said.scale or (COSINE_SCALE if backbone.cosine else 1.0)
     bare = Scorer(backbone, shape, said.layer, scale, torch.zeros(backbone.dim), deep=said.deep)
     words = backbone.label_words([label.text for label in card.labels])
     if words is None:
-        public = bare.embed(_public_records(card, backbone), rows).mean(0) if said.centre == "public" else bare.centre  # (D,)
+        public = bare.embed(public_records(card, backbone), rows).mean(0) if said.centre == "public" else bare.centre  # (D,)
         label_rows, bias = _label_rows(card, bare, rows, public), None  # (L, D)
         centre = public if backbone.cosine else bare.centre
     else:  # as the output layer scores them, which knows no centre
         (label_rows, bias), centre = words, bare.centre
     scorer = replace(bare, centre=centre, fixed_labels=None if shape.labels else label_rows, bias=bias)
-    return scorer, torch.cat([rows, label_rows[: shape.labels]]).numpy()
+    first = label_rows[: shape.labels] if start is None or start.label_rows is None else start.label_rows
+    return scorer, torch.cat([rows, first]).numpy()
 
 
 def _check_fits(card: TaskCard, backbone: Backbone) -> None:
@@ -140,7 +147,8 @@ def _check_fits(card: TaskCard, backbone: Backbone) -> None:
         raise InputError(f"label '{silent}' has no text, from which its row starts; give it a public text.")
 
 
-def _public_records(card: TaskCard, backbone: Backbone) -> Records:
+def public_records(card: TaskCard, backbone: Backbone) -> Records:
+    """Return the card's made-up records, or the backbone's public images: the same on every machine, no hospital's."""
     if backbone.public_images is not None:
         return backbone.public_images.images[: card.prompt.public_records]
     public = np.random.default_rng(0)  # a public constant: every party draws the same made-up records

@@ -5,7 +5,6 @@ Reply (hospital -> coordinator): one array `update` of the prompt's shape: int32
 Neither counts, metrics, timings nor texts.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,24 @@ from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, ConfigRecord, ConfigRecordValues, RecordDict
 from numpy.typing import NDArray
 
+from shared.arrays import sha256
 from shared.errors import RefusedError
 
 if TYPE_CHECKING:  # the gateway reads replies without loading torch
     from shared.prompt import Array
+
+__all__ = [
+    "FAILED",
+    "PROMPT",
+    "ROUND",
+    "UPDATE",
+    "Request",
+    "pack_reply",
+    "pack_request",
+    "sha256",
+    "unpack_reply",
+    "unpack_request",
+]
 
 PROMPT = "prompt"
 UPDATE = "update"
@@ -80,9 +93,3 @@ def unpack_reply(content: RecordDict, dtype: np.dtype[Any]) -> NDArray[Any]:
     if update.dtype != dtype:
         raise ValueError(f"its dtype is {update.dtype} instead of {dtype}")
     return update
-
-
-def sha256(array: NDArray[Any]) -> str:
-    """Return the SHA-256 of shape and bytes of an array, as ledger and transcript name it."""
-    head = f"{array.dtype.str} {array.shape} ".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()

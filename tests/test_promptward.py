@@ -7,7 +7,21 @@ import pytest
 import promptward
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("simulate", "serve", "join", "audit", "ledger", "publish", "keys", "doctor", "transcript")
+COMMANDS = (
+    "simulate",
+    "serve",
+    "join",
+    "audit",
+    "ledger",
+    "publish",
+    "keys",
+    "doctor",
+    "transcript",
+    "predict",
+    "prompts",
+    "serve-model",
+    "init",
+)
 
 
 def started(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -19,7 +33,9 @@ def started(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     [
         ["--help"],
         *([name, "--help"] for name in ("simulate", "keys", "doctor", "transcript", "audit", "serve", "join", "publish")),
+        *([name, "--help"] for name in ("predict", "prompts", "serve-model", "init")),
         ["keys", "trial", "--help"],
+        ["prompts", "import", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
