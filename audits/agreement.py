@@ -38,6 +38,7 @@ class Agreement:
 
     accounts: tuple[Account, ...]
     findings: tuple[Finding, ...]
+    wire: tuple[tuple[str, str, int, int, int], ...] = ()  # site, call, times, bytes, bytes of headers' values
 
     @property
     def agrees(self) -> bool:
@@ -68,7 +69,14 @@ def compare(run: RunFiles, evidence: Mapping[str, Sequence[Evidence]]) -> Agreem
             continue
         counted, charged = epsilons(its, run) if its.charges is not None else (None, None)
         accounts.append(Account(name, its.shown, tuple(rows_of(its, run)), published.get(name), counted, charged))
-    return Agreement(tuple(accounts), tuple(findings))
+    wire = [
+        (name, call, *numbers)
+        for name, some in evidence.items()
+        for one in some
+        if one.outgoing
+        for call, numbers in sorted(one.outgoing.calls.items())
+    ]
+    return Agreement(tuple(accounts), tuple(findings), tuple(wire))
 
 
 def sentence(agreement: Agreement) -> str:
@@ -129,8 +137,17 @@ def as_section(agreement: Agreement) -> Section:
                 ("site", "run", "round", "charged", "sent", "held", ""),
                 rounds[:MOST_ROWS],
             ),
+            *_wire(agreement),
         ),
     )
+
+
+def _wire(agreement: Agreement) -> tuple[Table, ...]:
+    """Return the inventory of the wire, where hospitals showed their transcripts."""
+    caption = "Everything that left a hospital, by the call that carried it (`promptward transcript` shows every byte)."
+    rows = [[site, call, f"{times:,}", f"{size:,}", f"{heads:,}"] for site, call, times, size, heads in agreement.wire]
+    columns = ("site", "call", "times", "bytes", "bytes of headers' values")
+    return (Table(caption, columns, rows),) if rows else ()
 
 
 def _checks(agreement: Agreement) -> Table:

@@ -42,6 +42,7 @@ class Outgoing:
         delivered: payload -> the first line that says that the coordinator has taken all of it.
         foreign: sentences on lines that are none of a hospital's calls.
         lines: lines read, and `sent`: bytes of all calls.
+        calls: call -> how often it was made, its bytes, and those of its headers' values.
     """
 
     replies: tuple[Reply, ...]
@@ -49,6 +50,7 @@ class Outgoing:
     foreign: tuple[str, ...]
     lines: int
     sent: int
+    calls: dict[str, tuple[int, int, int]]
 
 
 Line = tuple[Entry, Sent]
@@ -61,7 +63,13 @@ def outgoing(lines: Sequence[Line], terms: Terms) -> Outgoing:
         if sent.delivered:
             delivered.setdefault(sent.delivered, entry.number)
     total = sum(len(sent.content) * sent.times for _, sent in lines)
-    return Outgoing(tuple(_replies(lines, terms)), delivered, tuple(_foreign(lines)), len(lines), total)
+    calls: dict[str, tuple[int, int, int]] = {}
+    for _, sent in lines:
+        if sent.content:
+            times, size, heads = calls.get(sent.call, (0, 0, 0))
+            more = (len(sent.content) * sent.times, sum(sent.headers.values()) * sent.times)
+            calls[sent.call] = (times + sent.times, size + more[0], heads + more[1])
+    return Outgoing(tuple(_replies(lines, terms)), delivered, tuple(_foreign(lines)), len(lines), total, calls)
 
 
 def _foreign(lines: Sequence[Line]) -> Iterator[str]:

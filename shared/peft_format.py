@@ -55,7 +55,7 @@ def save_prompt(folder: Path, prompt: Array, task: Task, scorer: "Scorer", facts
     _write(folder / FACTS, ours | dict(facts))
 
 
-def adapter_of(prompt: Array, source: str, scorer: Scorer) -> Adapter:
+def adapter_of(prompt: Array, source: str, scorer: "Scorer") -> Adapter:
     """Return a prompt (P+L, D) in PEFT's terms.
 
     Where PEFT's sequence classification scores as we do, label rows are its classifier: a causal model's last state, BERT's
@@ -100,7 +100,7 @@ def load_prompt(folder: Path) -> tuple[Array, dict[str, Any]]:
     return torch.cat([rows, label_rows]).numpy(), facts
 
 
-def _peft_loads(card: TaskCard, scorer: Scorer) -> bool:
+def _peft_loads(card: TaskCard, scorer: "Scorer") -> bool:
     """Say whether PEFT has such a prompt: rows before a text at the input, once."""
     said = card.prompt
     once = said.layer == 0 and not said.deep and said.position == "before"

@@ -48,6 +48,8 @@ def test_an_honest_federation_agrees(files: Files, capsys: pytest.CaptureFixture
         assert all(row["charged"] == row["sent"] == row["held"] for row in site["rounds"])
     page = (files.run / "audit.html").read_text()
     assert "Everything agrees" in page
+    assert "by the call that carried it" in page
+    assert "<td>PushObject</td>" in page
     assert "http" not in page.replace("http-equiv", "")
 
 
