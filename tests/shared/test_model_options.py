@@ -1,5 +1,6 @@
 """What a card can say of its model, what it cannot, and where a prompt starts."""
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import transformers as hf
 
 from client.records import Cohort
 from client.round import patient_gradients, pool
+from shared.backbone import FAMILIES as NAMES
 from shared.backbone import fingerprint
 from shared.backbones.text import padded
 from shared.backbones.vision import NOISE
@@ -205,3 +207,11 @@ def test_sliding_attention_is_refused(tmp_path: Path) -> None:
     hf.Qwen2ForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="a model with sliding attention is not supported"):
         build(BY_NAME["qwen2"].task(tmp_path).card)
+
+
+def test_the_page_names_every_model_type_and_readout() -> None:
+    page = (Path(__file__).parents[2] / "docs/backbones.md").read_text()
+    for name in NAMES:
+        family = importlib.import_module(f"shared.backbones.{name}")
+        for word in (*family.MODEL_TYPES, *family.READOUTS):
+            assert f"`{word}`" in page or f'readout = "{word}"' in page, f"docs/backbones.md does not name {word} of {name}"
