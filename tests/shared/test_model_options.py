@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers as hf
 
+from audits.subject import Subject, made_up_pool
 from client.records import Cohort
 from client.round import patient_gradients, pool
 from shared.backbone import FAMILIES as NAMES
@@ -95,6 +96,16 @@ def test_public_images_centre_the_output_start_label_rows_and_are_pinned(tmp_pat
         build(BY_NAME["vit"].task(folder).card)
 
 
+def test_loading_says_nothing_about_weights_that_are_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hf.utils.logging.enable_propagation()
+    try:
+        made("vit", tmp_path)  # the folder has a pooler
+    finally:
+        hf.utils.logging.disable_propagation()
+    assert caplog.text == ""
+    assert hf.utils.logging.get_verbosity() == hf.utils.logging.WARNING
+
+
 def test_an_image_processors_file_changes_the_fingerprint(tmp_path: Path) -> None:
     folder = BY_NAME["vit"].write(tmp_path)
     before = fingerprint(folder)
@@ -109,6 +120,20 @@ def test_images_of_a_patient_become_one_gradient(tmp_path: Path) -> None:
     each = scorer.record_gradients(scorer.read(images), torch.tensor([0, 1, 1]), prompt)
     found = patient_gradients(patients, [0, 1], prompt, scorer)
     torch.testing.assert_close(found, torch.stack([each[:2].mean(0), each[2]]))
+
+
+def test_an_auditors_made_up_patients_are_of_the_cards_kind(tmp_path: Path) -> None:
+    for name, width in (
+        ("vit", 10),
+        ("gpt2", 6),
+    ):  # a class token and nine patches; "age missing pulse missing" and two special tokens
+        family = BY_NAME[name]
+        task = family.task(family.write(tmp_path / name))
+        scorer, start = build(task.card)
+        found = made_up_pool(Subject(task, scorer, (start,)), 3, seed=1, records=2)
+        assert found.patients == 3
+        assert len(found.hidden) == 6
+        assert found.hidden.states.shape[1] == width
 
 
 REFUSED: list[tuple[str, str, str]] = [
