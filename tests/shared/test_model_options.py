@@ -21,7 +21,7 @@ from shared.backbones.vision import NOISE
 from shared.card import Task
 from shared.errors import InputError
 from shared.scoring import Scorer, build
-from tests.families import AFTER, FAMILIES, MASK, SIZES, TEXTS, WORDS, Family
+from tests.families import AFTER, FAMILIES, IMAGE, MASK, SIZES, TEXTS, WORDS, Family
 
 BY_NAME = {family.name: family for family in FAMILIES}
 
@@ -137,13 +137,13 @@ def test_an_auditors_made_up_patients_are_of_the_cards_kind(tmp_path: Path) -> N
 
 
 REFUSED: list[tuple[str, str, str]] = [
-    ("bert", 'readout = "last"', "readout 'last' is not for this model; choose mean or cls or pooler"),
+    ("bert", 'readout = "last"', "readout 'last' is not for a model of type 'bert'; choose mean or cls or pooler or mask"),
     ("roberta", 'readout = "pooler"', "readout 'pooler' is BERT's own; choose mean or cls"),
     ("bert", AFTER, "position 'after' needs a causal language model"),
-    ("gpt2", 'readout = "mean"', "readout 'mean' is not for this model; choose last"),
+    ("gpt2", 'readout = "mean"', "readout 'mean' is not for a model of type 'gpt2'; choose last"),
     ("gpt2-after", "deep = true", "deep rows after the text would be seen by nobody"),
     ("vit", 'init = "text:heart"', "init 'text:heart' needs a model that reads text"),
-    ("vit", 'readout = "head"', "readout 'head' is not for this model; choose cls or mean"),
+    ("vit", 'readout = "head"', "readout 'head' is not for a model of type 'vit'; choose cls or mean"),
     ("bert", MASK, "the weights have no 'cls.predictions."),
     ("clip", "layer = 3", "layer 3 is too deep"),
 ]
@@ -224,6 +224,16 @@ def test_a_model_of_no_known_family_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             build(BY_NAME["bert"].task(folder).card)
         assert said in str(caught.value)
+
+
+def test_a_siglip_without_its_head_is_read_by_the_mean(tmp_path: Path) -> None:
+    hf.SiglipVisionModel(hf.SiglipVisionConfig(**IMAGE, vision_use_head=False)).save_pretrained(tmp_path)
+    scorer, _ = build(BY_NAME["siglip"].task(tmp_path).card)
+    states = scorer.backbone.model(torch.zeros(1, 2, 12, 12)).last_hidden_state
+    hidden = scorer.read(np.zeros((1, 2, 12, 12), np.float32))
+    torch.testing.assert_close(scorer.backbone.pooled(hidden, torch.zeros(1, 0, 16), 0), states.mean(1), atol=1e-5, rtol=1e-5)
+    with pytest.raises(InputError, match="readout 'head' is not for this model; choose mean"):
+        build(BY_NAME["siglip"].task(tmp_path, 'readout = "head"').card)
 
 
 def test_sliding_attention_is_refused(tmp_path: Path) -> None:
