@@ -100,6 +100,18 @@ def made_up(task: Task, patients: int, seed: int, records: int = 1) -> Cohort:
     return Cohort(texts, labels, tuple(i // records for i in range(patients * records)), patients)
 
 
+def made_up_images(subject: Subject, patients: int, seed: int, records: int = 1) -> Cohort:
+    """Return patients whose records are images of pure noise, in the size of the card's model; labels follow from nothing."""
+    public, like = np.random.default_rng(seed), subject.scorer.backbone.public_images
+    if like is None:
+        raise ValueError("the card's model reads texts")
+    images = public.standard_normal((patients * records, *like.images.shape[1:]), dtype=np.float32)
+    labels = tuple(int(x) for x in public.integers(len(subject.task.card.labels), size=len(images)))
+    return Cohort((), labels, tuple(i // records for i in range(len(images))), patients, images)
+
+
 def made_up_pool(subject: Subject, patients: int, seed: int, records: int = 1) -> Pool:
-    """Return `made_up` patients in memory."""
+    """Return made-up patients of the card's kind in memory."""
+    if subject.task.card.template is None:
+        return pool(made_up_images(subject, patients, seed, records), subject.scorer)
     return pool(made_up(subject.task, patients, seed, records), subject.scorer)

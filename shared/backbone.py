@@ -112,13 +112,19 @@ def model_type(folder: Path) -> str:
 
 
 def family_of(kind: str, readout: Readout | None, source: str) -> Any:
-    """Return the module of `shared.backbones` for a Hugging Face model type; `InputError` names what is supported."""
+    """Return the module of `shared.backbones` for a Hugging Face model type; `InputError` names what it can be."""
     families = [importlib.import_module(f"shared.backbones.{name}") for name in FAMILIES]
     able = [family for family in families if kind in family.MODEL_TYPES]
     if not able:
         known = ", ".join(dict.fromkeys(name for family in families for name in family.MODEL_TYPES))
         raise InputError(f"backbone '{source}': a model of type '{kind}' is not supported; use one of {known}.")
-    return next((family for family in able if readout in family.READOUTS), able[0])
+    if readout is None:
+        return able[0]
+    fitting = [family for family in able if readout in family.READOUTS]
+    if not fitting:
+        known = " or ".join(name for family in able for name in family.READOUTS)
+        raise InputError(f"[prompt] readout '{readout}' is not for a model of type '{kind}'; choose {known}.")
+    return fitting[0]
 
 
 def _from_hub(name: str) -> Path:

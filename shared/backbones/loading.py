@@ -1,5 +1,7 @@
 """What a card says about the use of its model, and the model from its folder."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,22 +43,36 @@ def load_model(kind: Any, folder: Path, config: Any, options: Options, spare: tu
     Raises:
         InputError: the folder lacks weights that the adapter uses; they would be random.
     """
-    model, found = kind.from_pretrained(
-        folder,
-        config=config,
-        dtype=getattr(torch, options.dtype),
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
-        **more,
-    )
+    with _quiet():
+        model, found = kind.from_pretrained(
+            folder,
+            config=config,
+            dtype=getattr(torch, options.dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            **more,
+        )
     missing = sorted(name for name in found["missing_keys"] if not name.startswith(spare))
     if missing:
         raise InputError(
             f"{folder}: the weights have no '{missing[0]}', which {kind.__name__} needs; name a model that was trained with it."
         )
     return model.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from printing its table of weights that are not used: what is missing we say ourselves."""
+    from transformers.utils import logging  # noqa: PLC0415 (a second to import)
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def choose(options: Options, readouts: tuple[Readout, ...], after: bool = False) -> Readout:

@@ -98,6 +98,20 @@ def test_states_are_those_of_the_models_own_forward(family: Family, ready: tuple
         torch.testing.assert_close(found, family.whole(scorer, record, rows).float(), **CLOSE)
 
 
+def test_the_attention_in_use_does_not_matter(ready: tuple[Scorer, Tensor, Hidden], family: Family) -> None:
+    """Masks are those of every kernel: read and scored by the eager one, records score the same."""
+    scorer, prompt, hidden = ready
+    model = scorer.backbone.model
+    usual = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        eager = scorer.logits(scorer.read(family.records()), prompt)
+    finally:
+        model.set_attn_implementation(usual)
+    assert usual == "sdpa"
+    torch.testing.assert_close(eager, scorer.logits(hidden, prompt), **CLOSE)
+
+
 def test_no_records_are_no_error(ready: tuple[Scorer, Tensor, Hidden], family: Family) -> None:
     scorer, prompt, _ = ready
     hidden = scorer.read(family.records()[:0])

@@ -1,5 +1,6 @@
 """What a card can say of its model, what it cannot, and where a prompt starts."""
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +11,17 @@ import pytest
 import torch
 import transformers as hf
 
+from audits.subject import Subject, made_up_pool
 from client.records import Cohort
 from client.round import patient_gradients, pool
+from shared.backbone import FAMILIES as NAMES
 from shared.backbone import fingerprint
 from shared.backbones.text import padded
 from shared.backbones.vision import NOISE
 from shared.card import Task
 from shared.errors import InputError
 from shared.scoring import Scorer, build
-from tests.families import AFTER, FAMILIES, MASK, SIZES, TEXTS, WORDS, Family
+from tests.families import AFTER, FAMILIES, IMAGE, MASK, SIZES, TEXTS, WORDS, Family
 
 BY_NAME = {family.name: family for family in FAMILIES}
 
@@ -93,6 +96,16 @@ def test_public_images_centre_the_output_start_label_rows_and_are_pinned(tmp_pat
         build(BY_NAME["vit"].task(folder).card)
 
 
+def test_loading_says_nothing_about_weights_that_are_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hf.utils.logging.enable_propagation()
+    try:
+        made("vit", tmp_path)  # the folder has a pooler
+    finally:
+        hf.utils.logging.disable_propagation()
+    assert caplog.text == ""
+    assert hf.utils.logging.get_verbosity() == hf.utils.logging.WARNING
+
+
 def test_an_image_processors_file_changes_the_fingerprint(tmp_path: Path) -> None:
     folder = BY_NAME["vit"].write(tmp_path)
     before = fingerprint(folder)
@@ -109,14 +122,28 @@ def test_images_of_a_patient_become_one_gradient(tmp_path: Path) -> None:
     torch.testing.assert_close(found, torch.stack([each[:2].mean(0), each[2]]))
 
 
+def test_an_auditors_made_up_patients_are_of_the_cards_kind(tmp_path: Path) -> None:
+    for name, width in (
+        ("vit", 10),
+        ("gpt2", 6),
+    ):  # a class token and nine patches; "age missing pulse missing" and two special tokens
+        family = BY_NAME[name]
+        task = family.task(family.write(tmp_path / name))
+        scorer, start = build(task.card)
+        found = made_up_pool(Subject(task, scorer, (start,)), 3, seed=1, records=2)
+        assert found.patients == 3
+        assert len(found.hidden) == 6
+        assert found.hidden.states.shape[1] == width
+
+
 REFUSED: list[tuple[str, str, str]] = [
-    ("bert", 'readout = "last"', "readout 'last' is not for this model; choose mean or cls or pooler"),
+    ("bert", 'readout = "last"', "readout 'last' is not for a model of type 'bert'; choose mean or cls or pooler or mask"),
     ("roberta", 'readout = "pooler"', "readout 'pooler' is BERT's own; choose mean or cls"),
     ("bert", AFTER, "position 'after' needs a causal language model"),
-    ("gpt2", 'readout = "mean"', "readout 'mean' is not for this model; choose last"),
+    ("gpt2", 'readout = "mean"', "readout 'mean' is not for a model of type 'gpt2'; choose last"),
     ("gpt2-after", "deep = true", "deep rows after the text would be seen by nobody"),
     ("vit", 'init = "text:heart"', "init 'text:heart' needs a model that reads text"),
-    ("vit", 'readout = "head"', "readout 'head' is not for this model; choose cls or mean"),
+    ("vit", 'readout = "head"', "readout 'head' is not for a model of type 'vit'; choose cls or mean"),
     ("bert", MASK, "the weights have no 'cls.predictions."),
     ("clip", "layer = 3", "layer 3 is too deep"),
 ]
@@ -199,9 +226,27 @@ def test_a_model_of_no_known_family_is_refused(tmp_path: Path) -> None:
         assert said in str(caught.value)
 
 
+def test_a_siglip_without_its_head_is_read_by_the_mean(tmp_path: Path) -> None:
+    hf.SiglipVisionModel(hf.SiglipVisionConfig(**IMAGE, vision_use_head=False)).save_pretrained(tmp_path)
+    scorer, _ = build(BY_NAME["siglip"].task(tmp_path).card)
+    states = scorer.backbone.model(torch.zeros(1, 2, 12, 12)).last_hidden_state
+    hidden = scorer.read(np.zeros((1, 2, 12, 12), np.float32))
+    torch.testing.assert_close(scorer.backbone.pooled(hidden, torch.zeros(1, 0, 16), 0), states.mean(1), atol=1e-5, rtol=1e-5)
+    with pytest.raises(InputError, match="readout 'head' is not for this model; choose mean"):
+        build(BY_NAME["siglip"].task(tmp_path, 'readout = "head"').card)
+
+
 def test_sliding_attention_is_refused(tmp_path: Path) -> None:
     window = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}
     config = hf.Qwen2Config(vocab_size=len(WORDS), num_key_value_heads=2, **SIZES, **window)
     hf.Qwen2ForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="a model with sliding attention is not supported"):
         build(BY_NAME["qwen2"].task(tmp_path).card)
+
+
+def test_the_page_names_every_model_type_and_readout() -> None:
+    page = (Path(__file__).parents[2] / "docs/backbones.md").read_text()
+    for name in NAMES:
+        family = importlib.import_module(f"shared.backbones.{name}")
+        for word in (*family.MODEL_TYPES, *family.READOUTS):
+            assert f"`{word}`" in page or f'readout = "{word}"' in page, f"docs/backbones.md does not name {word} of {name}"

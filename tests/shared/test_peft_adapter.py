@@ -104,11 +104,12 @@ def test_peft_has_no_prompts_for_images(tmp_path: Path) -> None:
         theirs(hf.ViTModel, tmp_path / "model", folder)
 
 
-def test_a_prompt_of_pefts_own_comes_in_and_goes_out_with_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [peft.PromptTuningConfig, peft.PromptEncoderConfig])
+def test_a_prompt_of_pefts_own_comes_in_and_goes_out_with_the_same_bytes(kind: Any, tmp_path: Path) -> None:
     model = hf.GPT2ForSequenceClassification.from_pretrained(BY_NAME["gpt2"].write(tmp_path / "model"), num_labels=3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT's own
-        made = peft.get_peft_model(model, peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=4))
+        made = peft.get_peft_model(model, kind(task_type="SEQ_CLS", num_virtual_tokens=4))
         made.save_pretrained(tmp_path / "theirs")
     found = read_adapter(tmp_path / "theirs")
     assert found.rows.shape == (4, 16)
