@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,19 +75,19 @@ pulse = {{ edges = [80], words = ["slow", "fast"] }}
 """
 
 
-def make_backbone(folder: Path) -> Path:
-    """Write a random three-layer BERT with its tokenizer."""
+def make_backbone(folder: Path, words: Sequence[str] = WORDS, dim: int = 16) -> Path:
+    """Write a random three-layer BERT with its tokenizer; the words start with the four special tokens."""
     torch.manual_seed(1)
     config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
+        vocab_size=len(words),
+        hidden_size=dim,
         num_hidden_layers=3,
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=32,
     )
     BertModel(config).save_pretrained(folder, safe_serialization=True)
-    bare = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    bare = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     bare.pre_tokenizer = Whitespace()
     bare.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     PreTrainedTokenizerFast(
