@@ -16,6 +16,8 @@ from shared.privacy.mechanism import Update
 from shared.privacy.source import Source
 from shared.wire import Request, sha256
 
+LONGEST_RUN = 100  # letters of a run's name, which becomes a part of a file's name
+
 
 @dataclass
 class Hospital:
@@ -83,8 +85,8 @@ class Hospital:
             raise RefusedError(f"the task's digest is {request.task_digest}, this site agreed to {self.proposal.task}")
         if not 1 <= request.round <= self.proposal.rounds:
             raise RefusedError(f"round {request.round} is outside the plan of {self.proposal.rounds} rounds")
-        if not request.run.isalnum():
-            raise RefusedError("the run's name is not made of letters and digits")
+        if not (request.run.isascii() and request.run.isalnum() and len(request.run) <= LONGEST_RUN):
+            raise RefusedError(f"the run's name is not made of at most {LONGEST_RUN} ASCII letters and digits")
         if self.ledger and request.last and request.last not in self.ledger.payloads:
             raise RefusedError("the coordinator holds a payload that this ledger did not pay for; was an older copy put back?")
         prompt, shape = request.prompt, self.scorer.shape.shape

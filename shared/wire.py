@@ -70,7 +70,7 @@ def unpack_request(content: RecordDict) -> Request:
         facts = content.config_records[ROUND]
         prompt = content.array_records[PROMPT][PROMPT].numpy()
         request = Request(str(facts["task"]), str(facts["run"]), int(facts["round"]), prompt, str(facts["last"]))  # type: ignore[arg-type]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RefusedError(f"the request is not one of ours ({error!r})") from None
     if len(content) != 2 or len(facts) != 4 or len(content.array_records[PROMPT]) != 1:
         raise RefusedError("the request holds more than a prompt, a task, a run and a round")

@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,22 +75,22 @@ pulse = {{ edges = [80], words = ["slow", "fast"] }}
 """
 
 
-def make_backbone(folder: Path) -> Path:
-    """Write a random three-layer BERT with its tokenizer."""
+def make_backbone(folder: Path, words: Sequence[str] = WORDS, dim: int = 16) -> Path:
+    """Write a random three-layer BERT with its tokenizer; the words start with the four special tokens."""
     torch.manual_seed(1)
     config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
+        vocab_size=len(words),
+        hidden_size=dim,
         num_hidden_layers=3,
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=32,
     )
     BertModel(config).save_pretrained(folder, safe_serialization=True)
-    return write_tokenizer(folder)
+    return write_tokenizer(folder, words)
 
 
-def write_tokenizer(folder: Path, words: list[str] = WORDS, **marks: str) -> Path:
+def write_tokenizer(folder: Path, words: Sequence[str] = WORDS, **marks: str) -> Path:
     """Write a tokenizer that knows `words`."""
     bare = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     bare.pre_tokenizer = Whitespace()

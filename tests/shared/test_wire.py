@@ -23,6 +23,10 @@ def test_a_request_with_more_in_it_is_refused(prompt: Array) -> None:
         unpack_request(content)
     with pytest.raises(RefusedError, match="not one of ours"):
         unpack_request(RecordDict())
+    endless = pack_request(Request("d" * 64, "run1", 3, prompt))
+    endless.config_records["round"]["round"] = float("inf")
+    with pytest.raises(RefusedError, match="not one of ours"):
+        unpack_request(endless)
 
 
 def test_a_reply_is_one_array_and_nothing_else(prompt: Array) -> None:
