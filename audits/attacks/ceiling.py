@@ -20,6 +20,7 @@ from shared.privacy.accounting import Release, epsilon_of, profile
 
 Numbers = NDArray[np.float64]
 POINTS = 400  # epsilons at which the curve is held
+LARGEST = 500.0  # of epsilon, which no double's exponential overflows at
 SMALLEST = 1e-7  # the largest epsilon is the one at this delta; false positive rates under it are not asked about
 
 
@@ -72,7 +73,7 @@ def ceiling_of(releases: Iterable[Release]) -> Ceiling:
 def _ceiling(releases: tuple[Release, ...]) -> Ceiling:
     if not releases:
         return Ceiling(np.zeros(1), np.zeros(1))
-    epsilons = np.linspace(0.0, epsilon_of(releases, SMALLEST), POINTS)
+    epsilons = np.linspace(0.0, min(epsilon_of(releases, SMALLEST), LARGEST), POINTS)
     return Ceiling(epsilons, np.array(profile(releases, epsilons.tolist())))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from audits.attacks.ceiling import ceiling_of
 from audits.attacks.decoding import Background
 from audits.attacks.judge import Scored, Trial, section, tell_apart
-from audits.attacks.scenes import Roaming, Sizes, Truth, member_scores, of_members
+from audits.attacks.scenes import Roaming, Sizes, Truth, in_control, member_scores, of_members
 from audits.attacks.view import Numbers, answered, clipped_gradients, noise_of, some
 from audits.section import Section
 from audits.subject import Subject
@@ -26,7 +26,6 @@ from client.round import Pool
 TITLE = "Can a whole run tell who took part?"
 CLAIM = "All updates of a site together do not tell who trained there better than epsilon allows"
 ENOUGH, ENOUGH_OF_SOME = 0.9, 0.7  # the control's least AUC: all members known; only some known, the others unknown noise
-CONTROL_EVERY = 4  # round of the run's own patients: the control works out the whole site, and finds enough so
 CAVEATS = (
     "Where a hospital's members were chosen by a split of fixed size, being one and not being one differ by two patients (another "
     "took the place), and the ceiling, which is for one patient more or less, could be passed by a hair without a fault.",
@@ -102,11 +101,11 @@ def _site(
     background = of_members(subject, np.full(len(truth), truth.mean()))
     unknown = seen.members.patients / members.patients - 1  # members whom the attacker does not know, for each that is known
     scores, control = np.zeros((2, len(truth)))
-    for number in looked_at:
+    for place, number in enumerate(looked_at):
         prompt = subject.prompts[number]
         gradients = np.concatenate([clipped_gradients(subject, part, prompt) for part in (members, others)])  # (K, d)
         scores += _heard(subject, gradients, seen.updates[number].ravel(), background, unknown, True)
-        if number in looked_at[::CONTROL_EVERY]:
+        if in_control(place, len(looked_at)):
             clean = answered(subject, seen.members, prompt, False)
             control += _heard(subject, gradients, clean, background, unknown, False)
     return scores, control, truth

@@ -43,6 +43,12 @@ def test_nothing_released_leaves_the_prior() -> None:
     assert nothing.tpr(0.01) == pytest.approx(0.01)
 
 
+def test_hardly_any_noise_allows_everything() -> None:
+    loud = ceiling_of([Release(1.0, 0.1)] * 3)
+    assert loud.auc > 0.999
+    assert loud.tpr(1e-3) > 0.99
+
+
 def test_the_draw_hides_whether_somebody_is_a_member_but_not_whether_drawn() -> None:
     release = Release(0.1, 2.0)
     assert ceiling_of([release]).auc < ceiling_of([drawn(release)]).auc == gaussian(0.5).auc

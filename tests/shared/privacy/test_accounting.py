@@ -4,7 +4,7 @@ import math
 import pytest
 
 from shared.errors import InputError
-from shared.privacy.accounting import FINE, Release, attacker, calibrate, epsilon, epsilon_of, spent
+from shared.privacy.accounting import FINE, Release, attacker, calibrate, epsilon, epsilon_of, profile, spent
 
 # privacy.md, table 2.1: computed there with the same three libraries.
 TABLE = [
@@ -92,6 +92,15 @@ def test_an_epsilon_out_of_reach_is_said() -> None:
 def test_an_epsilon_that_is_no_target_is_refused(target: float) -> None:
     with pytest.raises(InputError, match="is no target; give a number above 0"):
         calibrate(target, 1e-4, 0.5, 10)
+
+
+def test_the_profile_passes_through_every_epsilon_and_delta() -> None:
+    releases = [Release(0.3, 2.37, 20_000)] * 34
+    points = [0.0, *(epsilon_of(releases, delta) for delta in (1e-2, 1e-4, 1e-6))]
+    found = profile(releases, points)
+    assert found[1:] == pytest.approx([1e-2, 1e-4, 1e-6], rel=1e-2)
+    assert found[0] == pytest.approx(2 * attacker(releases, 1e-4)[1] - 1, abs=1e-3)
+    assert all(coarse >= fine for coarse, fine in zip(found, profile(releases, points, FINE), strict=True))
 
 
 def test_an_attacker_against_one_gaussian_release() -> None:
