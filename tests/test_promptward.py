@@ -7,7 +7,7 @@ import pytest
 import promptward
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("simulate", "serve", "join", "audit", "ledger", "publish", "keys", "doctor", "transcript")
+COMMANDS = ("simulate", "serve", "join", "audit", "ledger", "publish", "keys", "canaries", "doctor", "transcript")
 
 
 def started(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -18,7 +18,10 @@ def started(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     "words",
     [
         ["--help"],
-        *([name, "--help"] for name in ("simulate", "keys", "doctor", "transcript", "audit", "serve", "join", "publish")),
+        *(
+            [name, "--help"]
+            for name in ("simulate", "keys", "doctor", "transcript", "audit", "serve", "join", "publish", "canaries")
+        ),
         ["keys", "trial", "--help"],
     ],
 )

@@ -127,7 +127,7 @@ def test_the_e_process_rarely_rings_on_right_noise_and_at_once_on_wrong() -> Non
 def run_folder(folder: Path, subject: Subject, step: Step = answer) -> tuple[Path, Task, Canaries]:
     """Write what `serve` leaves of an audit site, by the site's own step."""
     file = folder / "watch.canaries"
-    canaries = new_canaries(subject.task.card, "Watch", (4, 16), 60, 3, file)
+    canaries = new_canaries(subject.task.card, "Watch", (4, 16), 64, 5, file)
     task = audited(subject.task, card_lines(canaries))
     updates = shadow_run(replace(subject, task=task, step=step), watched(task, canaries, "run1"))
     (folder / "transcript").mkdir()
