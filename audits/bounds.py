@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from shared.privacy.accounting import MOST_NOISE, epsilon
+from shared.privacy.accounting import MOST_NOISE, Release, epsilon_of
 
 Numbers = NDArray[Any]
 
@@ -84,7 +84,7 @@ def composed(mu: float, sample_rate: float, releases: int, delta: float) -> floa
     """Return epsilon of `releases` Poisson-drawn Gaussian steps of parameter mu (PLD); 0 for a mu that shows nothing."""
     if mu * MOST_NOISE <= 1:
         return 0.0
-    return epsilon(sample_rate, 1 / mu, releases, delta)
+    return epsilon_of([Release(sample_rate, 1 / mu)] * releases, delta)
 
 
 def steinke_p_value(eps: float, delta: float, canaries: int, guesses: int, correct: int) -> float:

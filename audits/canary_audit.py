@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from audits.alarm import ALPHA, EProcess, alarmed, next_step
-from audits.canary_evidence import STRICT, Evidence, Row, evidence_of
+from audits.canary_evidence import ABSENT, STRICT, Evidence, Row, evidence_of
 from audits.canary_site import Watched, shadow_run, updates_of, watched
 from audits.data_canaries import data_canaries
 from audits.section import Curve, Mark, Section, Table, Verdict, section_of
@@ -84,12 +84,24 @@ def _section(place: Watched, updates: Mapping[int, Update], beside: list[Row], f
     numbers = {"estimators": [row.facts for row in found.rows + beside], "log_e": course, "energy": _energy(place)}
     return section_of(
         TITLE,
-        [_per_step(found), _one_run([*found.rows, *beside], place), _alarm(process, course, place)],
+        [_there(found), _per_step(found), _one_run([*found.rows, *beside], place), _alarm(process, course, place)],
         tables=(_table(found.rows + beside, place), _energies(place)),
         marks=(_mark(found, place),),
         curves=(_curve(found),),
         caveats=CAVEATS,
         facts=facts | numbers | {"rounds": sorted(updates), "canaries": place.canaries.count},
+    )
+
+
+def _there(found: Evidence) -> Verdict:
+    gap, p_value = found.gap
+    return Verdict(
+        "L4",
+        "The canaries were in the updates as their file says",
+        f"a drawn canary moved the sum by {gap:.3f} clip norms",
+        f"1; fails where chance makes it so small with probability under {ABSENT:g}",
+        p_value >= ABSENT,
+        "Without it all other verdicts would be empty: a site that sends noise alone looks private.",
     )
 
 

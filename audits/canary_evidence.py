@@ -15,9 +15,10 @@ from audits.one_run import Claim, noise_bound, poisson, rejects
 from shared.privacy.mechanism import Update
 
 LEVEL = 0.05  # of the bounds that are shown
+ABSENT = 1e-6  # below it, a gap so small says that the canaries were not what the file says
 STRICT = 1e-4  # of all verdicts together: of ten thousand right sites one is accused
 ESTIMATORS = 5
-MOST_MU = 8.0  # a step's mu above it is shown as this: epsilon is in the hundreds then
+MOST_MU = 4.0  # a step's mu above it is shown as this: epsilon is in the hundreds then
 FPR = np.concatenate([[0.0], np.geomspace(1e-3, 1, 40)])
 
 
@@ -58,6 +59,7 @@ class Row:
 class Evidence:
     """All estimators' rows, and the attacker's success at "was this canary there in this segment?".
 
+    `gap` is how far a drawn canary moved the sum on average, in clip norms, and the p-value of one so small.
     `accuracy` is (measured, low, high) at 95 %, `ceiling` the claim's, `control` that of one who saw the sums without noise.
     `roc` is (false positive rates, true positive rates, the claim's ceiling).
     """
@@ -65,6 +67,7 @@ class Evidence:
     rows: list[Row]
     delta: float
     accuracy: tuple[float, float, float]
+    gap: tuple[float, float]
     ceiling: float
     control: float
     roc: tuple[Numbers, Numbers, Numbers]
@@ -80,6 +83,7 @@ def evidence_of(place: Watched, updates: Mapping[int, Update]) -> Evidence:
     return Evidence(
         rows=[*_per_step(place, seen, times), *_one_run(place.claim, place.segment_claim, found.ravel(), coins.ravel())],
         delta=place.claim.delta,
+        gap=_gap(place, seen, times),
         accuracy=(hits / coins.size, float(interval.low), float(interval.high)),
         ceiling=_ceiling(place.segment_claim),
         control=float((there == coins).mean()),
@@ -108,6 +112,15 @@ def _per_step(place: Watched, seen: Numbers, times: Draws) -> list[Row]:
         row("per step, any noise (Nasr et al. 2023)", step_mu(errors, LEVEL), step_mu(errors, level)),
         row("per step, Gaussian noise", parametric_mu(inside, outside, LEVEL), parametric_mu(inside, outside, level)),
     ]
+
+
+def _gap(place: Watched, seen: Numbers, times: Draws) -> tuple[float, float]:
+    """Return the mean gap between steps with and without a canary, and the chance of one so small if each moved the sum by 1."""
+    inside, outside = seen[times == 1], seen[times == 0]
+    if not inside.size or not outside.size:
+        return 0.0, 1.0
+    gap, noise = float(inside.mean() - outside.mean()), place.mechanism.noise_multiplier * np.sqrt(place.plan.steps)
+    return gap, float(stats.norm.cdf((gap - 1) / (noise * np.sqrt(1 / inside.size + 1 / outside.size))))
 
 
 def _one_run(claim: Claim, segment: Claim, found: Numbers, coins: NDArray[np.bool_]) -> list[Row]:

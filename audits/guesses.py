@@ -13,7 +13,7 @@ from audits.one_run import RATIOS, Claim, least_rejected
 
 Numbers = NDArray[Any]
 GUESSES = (10, 20, 50, 100, 200, 400, 800, 1600, 3200)  # that may be made
-COARSE = RATIOS[::15]
+COARSE = RATIOS[::7]
 
 
 def scores(seen: Numbers, claim: Claim) -> Numbers:
@@ -56,7 +56,8 @@ def preregister(claim: Claim, canaries: int, alpha: float = 0.05) -> Plan:
     """Return the numbers of guesses and the threshold that would do best if the claim were exactly true.
 
     They follow from the claim and the number of canaries alone (by scores drawn under the claim with a public seed), so that all
-    canaries may certify. A test is judged by one standard deviation fewer right guesses than expected.
+    canaries may certify. A test is judged by half a standard deviation fewer right
+    guesses than expected, so that it rarely hangs on a few.
     """
     inside, outside = _reference(claim, canaries)
     right = {n: _expected(inside, outside, n / canaries, n) for n in GUESSES if n <= canaries} or {2: 1}
@@ -64,23 +65,23 @@ def preregister(claim: Claim, canaries: int, alpha: float = 0.05) -> Plan:
     sample = [_thin(x, half) for x in (inside, outside)]
     thresholds = np.quantile(np.concatenate(sample), np.linspace(0.005, 0.995, 67))
     return Plan(
-        min(right, key=lambda n: least_rejected(claim, canaries, n, right[n], alpha, COARSE) or math.inf),
+        min(reversed(right), key=lambda n: least_rejected(claim, canaries, n, right[n], alpha, COARSE) or math.inf),
         max(right, key=lambda n: steinke(claim.delta, canaries, n, right[n], alpha)),
         float(max(thresholds, key=lambda t: classical(errors_at(t, sample[0], sample[1]), claim.delta, alpha))),
     )
 
 
 def _expected(inside: Numbers, outside: Numbers, share: float, guesses: int) -> int:
-    """Return how many of `guesses` guesses, of this share of the canaries, are right, less one standard deviation."""
+    """Return how many of `guesses` guesses, of this share of the canaries, are right, less half a standard deviation."""
     found, coins = np.concatenate([inside, outside]), np.repeat([True, False], len(inside))
     rate = guess(found, coins, max(2, 2 * round(share * len(coins) / 2))) / max(2, 2 * round(share * len(coins) / 2))
-    return max(0, int(guesses * rate - math.sqrt(guesses * rate * (1 - rate))))
+    return max(0, int(guesses * rate - math.sqrt(guesses * rate * (1 - rate)) / 2))
 
 
 def _reference(claim: Claim, canaries: int) -> tuple[Numbers, Numbers]:
     """Return scores of canaries that are in and that are out, drawn under the claim with a public seed."""
     public = np.random.default_rng(0)
-    count = int(np.clip(4e6 / claim.rounds, max(canaries, 500), 20_000))
+    count = int(np.clip(4e6 / claim.rounds, 5_000, 200_000))
     noise = claim.noise_multiplier * math.sqrt(claim.per_round)
     both = []
     for there in (1, 0):

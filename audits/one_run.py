@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from shared.privacy.accounting import MOST_NOISE, deltas, epsilon
+from shared.privacy.accounting import MOST_NOISE, Release, deltas, epsilon_of
 
 Numbers = NDArray[Any]
 Inverse = Callable[[Numbers], Numbers]
@@ -38,7 +38,7 @@ class Claim:
     @functools.cached_property
     def epsilon(self) -> float:
         """The claimed epsilon (PLD)."""
-        return epsilon(self.sample_rate, self.noise_multiplier, self.releases, self.delta)
+        return epsilon_of([Release(self.sample_rate, self.noise_multiplier)] * self.releases, self.delta)
 
     @property
     def rounds(self) -> int:
@@ -112,7 +112,8 @@ def noise_bound(claim: Claim, canaries: int, guesses: int, correct: int, alpha: 
     ratio = least_rejected(claim, canaries, guesses, correct, alpha)
     if ratio is None:
         return 0.0
-    return epsilon(whole.sample_rate, min(whole.noise_multiplier * ratio, MOST_NOISE), whole.releases, whole.delta)
+    one = Release(whole.sample_rate, min(whole.noise_multiplier * ratio, MOST_NOISE))
+    return epsilon_of([one] * whole.releases, whole.delta)
 
 
 def least_rejected(

@@ -15,6 +15,7 @@ COMMANDS = (
     "ledger",
     "publish",
     "keys",
+    "canaries",
     "doctor",
     "transcript",
     "predict",
@@ -32,7 +33,10 @@ def started(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     "words",
     [
         ["--help"],
-        *([name, "--help"] for name in ("simulate", "keys", "doctor", "transcript", "audit", "serve", "join", "publish")),
+        *(
+            [name, "--help"]
+            for name in ("simulate", "keys", "doctor", "transcript", "audit", "serve", "join", "publish", "canaries")
+        ),
         *([name, "--help"] for name in ("predict", "prompts", "serve-model", "init")),
         ["keys", "trial", "--help"],
         ["prompts", "import", "--help"],

@@ -171,6 +171,19 @@ def test_a_site_that_is_long_away_is_not_waited_for_where_the_quorum_is_met(play
     assert told[-1]["East"] == "away"
 
 
+def test_a_site_that_does_not_count_for_the_quorum_does_not_end_a_round_either() -> None:
+    """North has replied, South is away, and East, an audit site, has replied: of two hospitals one is there."""
+    identify(1)
+    fake = FakeGrid({1: Site(), 2: Site(online=((500.0, 1e9),)), 3: Site()})
+    ends = []
+    for beside in ((3,), ()):
+        fake.now = 0.0
+        grid = PatientGrid(fake, NAMES, 2, PATIENCE, lambda _: None, lambda: fake.now, fake.sleep, beside=beside)
+        assert ask(grid, fake) == [1, 3]
+        ends.append(fake.now)
+    assert ends[0] > PATIENCE.first > ends[1] > PATIENCE.absent
+
+
 def test_under_the_quorum_a_site_that_is_away_is_waited_for_until_the_deadline(play: Play) -> None:
     grid, fake, _ = play(Site(2.0), Site(2.0, online=((0.0, 3.0), (18.0, 1e9))))
     assert ask(grid, fake) == [1, 2]
