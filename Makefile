@@ -9,7 +9,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_OFFLINE := 1
 
-.PHONY: install demo test check soak mutations lock clean
+.PHONY: install demo test check soak mutations audits lock clean
 
 install: $(STAMP)
 
@@ -39,6 +39,10 @@ check: install
 # Puts every bug of tests/mutation into a copy of the tree, and writes docs/mutations.md: which test caught it.
 mutations: install
 	$(BIN)/python -m tests.mutation
+
+# The audits audited: every layer on every bug, and a hundred times on right code. docs/audits.md has the outcome.
+audits: install
+	$(BIN)/promptward audit --self-test --runs 100 --out build/audits
 
 # The lock holds exact versions for CPython 3.11 to 3.13. torch's CUDA packages are left out: torch asks for them
 # by itself where its build needs them. tests/test_packaging.py fails when pyproject.toml and the lock drift apart.

@@ -65,7 +65,7 @@ class Recorded(SimulationSource):
 
 @dataclass(frozen=True)
 class Quick(SimulationSource):
-    """New keys of the operating system, as at a hospital, with noise from the simulations' table: the exact sampler is slower."""
+    """New keys of the operating system, as at a hospital, and noise from the simulations' table: the exact sampler is slow."""
 
     seed: int = 0
     name: str = "quick"

@@ -103,20 +103,19 @@ class SelfTest:
         return not self.missed and accused <= len(self.clean) // 20
 
 
-def self_test(task: Task, runs: int = 1, processes: int = 1) -> SelfTest:
-    """Run the layers on every bug, and `runs` times on the right hospital.
+def self_test(task: Task, runs: int = 1, processes: int = 1, bugs: Sequence[int] | None = None) -> SelfTest:
+    """Run the layers on bugs, given by their numbers in `BUGS` (default: all), and `runs` times on the right hospital.
 
     With one process everything happens here; with more, each loads the backbone for itself.
     """
-    jobs: list[Bug | None] = [*BUGS, *[None] * runs]
-    numbers = range(len(jobs))
+    jobs: list[int | None] = [*(range(len(BUGS)) if bugs is None else bugs), *[None] * runs]
     if processes == 1:
         subject = subject_of(task)
-        found = [_examined(subject, jobs[n]) for n in numbers]
+        found = [_examined(subject, job) for job in jobs]
     else:
         context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
         with ProcessPoolExecutor(processes, context, _load, (task,)) as pool:
-            found = list(pool.map(_examined_there, [n if n < len(BUGS) else None for n in numbers]))
+            found = list(pool.map(_examined_there, jobs))
     return SelfTest(tuple(f for f in found if isinstance(f, Row)), tuple(f for f in found if isinstance(f, Clean)))
 
 
@@ -175,12 +174,12 @@ def _load(task: Task) -> None:
     _SUBJECT.append(subject_of(task))
 
 
-def _examined_there(number: int | None) -> Row | Clean:
-    return _examined(_SUBJECT[0], None if number is None else BUGS[number])
+def _examined_there(job: int | None) -> Row | Clean:
+    return _examined(_SUBJECT[0], job)
 
 
-def _examined(subject: Subject, bug: Bug | None) -> Row | Clean:
-    return accuse(subject) if bug is None else examine(subject, bug)
+def _examined(subject: Subject, job: int | None) -> Row | Clean:
+    return accuse(subject) if job is None else examine(subject, BUGS[job])
 
 
 def as_facts(found: SelfTest, task: Task) -> dict[str, Any]:
