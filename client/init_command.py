@@ -60,7 +60,10 @@ class Asker:
         if given:
             return given
         if self.interactive:
-            return Prompt.ask(question, default=default) or self("", question, default)
+            answer = None
+            while answer is None or not (answer or default == ""):  # an empty answer counts only where it is the default
+                answer = Prompt.ask(question, default=default)
+            return answer.strip()
         if default is not None:
             return default
         raise InputError(f"{option} is missing: {question[0].lower()}{question[1:]} Give {option}.")

@@ -1,6 +1,7 @@
 """`promptward init`: from a table of a new disease to a trained prompt, by editing TOML alone."""
 
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,6 @@ def home(tmp_path: Path, backbone_folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def init(folder: Path, *more: str, code: int = 0, backbone: bool = True) -> int:
-    import os
-
     words = ["init", "--csv", "cases.csv", "--label", "verdict", "--name", "panitis", "--patient", "case", "--expect", "120"]
     words += ["--site-column", "clinic", "--edges", "Fever [C]=37.5,38.5", "--yes", "--json"]
     words += ["--backbone", os.environ["TINY"]] if backbone else []
@@ -132,6 +131,23 @@ def test_thresholds_and_words_need_a_person(home: Path, capsys: Capture) -> None
     assert "odd" not in said
     assert promptward.main([*words, "--yes"]) == 2
     assert "--expect is missing" in capsys.readouterr().err
+
+
+def test_at_a_terminal_it_asks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["", "verdict", "panitis", "37,38", "yes", "Aa, Bb", "120"])
+    asked: list[str] = []
+
+    def answer(prompt: str = "") -> str:
+        asked.append(prompt)
+        return next(answers)
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", answer)
+    words = ["init", "--csv", "cases.csv", "--patient", "case", "--skip", "clinic", "--backbone", os.environ["TINY"]]
+    assert promptward.main(words) == 0
+    task = Task.load("task.toml").card
+    assert (task.name, task.plan.sites, task.template.fields["fever_c"].edges) == ("panitis", ("Aa", "Bb"), [37, 38])
+    assert next(answers, "all were asked for") == "all were asked for"
 
 
 def test_nothing_is_overwritten(home: Path, capsys: Capture) -> None:

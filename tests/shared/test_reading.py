@@ -92,9 +92,9 @@ def test_records_split_over_four_prompts_take_the_time_of_one(readers: list[Read
         readings = [Reading(text, n % prompts) for n, text in enumerate(texts)]
         best = float("inf")
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             logits_of(four, readings)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     seconds(1)
