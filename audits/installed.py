@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from audits import canary_audit
-from audits.attacks import suite
+from audits.attacks import coordinator, recovery, suite
 from audits.attacks.membership import Seen
 from audits.conduct import conduct
 from audits.inclusion import inclusion
@@ -34,7 +34,10 @@ def installed_sections(
     yield residual(subject)
     yield inclusion(subject)
     yield canary_audit.shadow(subject)
+    yield coordinator.audit(subject, thorough)
     yield from suite.run(subject, _seen(subject, updates, known or {}) or None, thorough)
+    if subject.task.card.template is not None:  # words are of texts
+        yield from recovery.run(subject, thorough)
 
 
 def _seen(subject: Subject, updates: Mapping[str, Mapping[int, Update]], known: Mapping[str, Known]) -> dict[str, Seen]:
