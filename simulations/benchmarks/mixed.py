@@ -1,4 +1,4 @@
-"""Seconds to read a table with one prompt, and with all four: ``python -m simulations.benchmarks.mixed [ROWS]``.
+"""Seconds of processor to read with one prompt, split over four, and all four: ``python -m simulations.benchmarks.mixed [ROWS]``.
 
 The demonstration's model and patients, repeated to that many rows with a note of their own each, so that no sentence is read twice.
 Each figure is the median of three of the processor time, measured in turn, so that other jobs on the machine change little.

@@ -84,18 +84,18 @@ def test_prompts_of_two_models_are_refused(readers: list[Reader], backbone_folde
 
 
 def test_records_split_over_four_prompts_take_the_time_of_one(readers: list[Reader]) -> None:
-    """The floor is 1.2; the bound here is wider because machines are shared. docs/predict.md has the real model's figure."""
+    """Of the processor, because machines are shared; `simulations.benchmarks.mixed` measures the real model."""
     four = [readers[0], *(replace(readers[1], name=str(n)) for n in range(3))]
     texts = [f"{TEXTS[n % 4]} {TEXTS[(n // 4) % 4]}" for n in range(800)]
 
     def seconds(prompts: int) -> float:
         readings = [Reading(text, n % prompts) for n, text in enumerate(texts)]
         best = float("inf")
-        for _ in range(3):
+        for _ in range(5):
             start = time.process_time()
             logits_of(four, readings)
             best = min(best, time.process_time() - start)
         return best
 
     seconds(1)
-    assert seconds(4) < 1.6 * seconds(1)
+    assert seconds(4) < 1.2 * seconds(1)
