@@ -1,6 +1,5 @@
 """Several prompts in one mixed batch read as they read alone; a prompt of another model is refused."""
 
-import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -81,21 +80,3 @@ def test_prompts_of_two_models_are_refused(readers: list[Reader], backbone_folde
     with pytest.raises(InputError, match="were trained on different models"):
         require_one_model([readers[0], replace(readers[1], task=other)])
     require_one_model(readers)
-
-
-def test_records_split_over_four_prompts_take_the_time_of_one(readers: list[Reader]) -> None:
-    """Wider than the floor of 1.2, for a model so small; `simulations.benchmarks.mixed` measures the real one."""
-    four = [readers[0], *(replace(readers[1], name=str(n)) for n in range(3))]
-    texts = [f"{TEXTS[n % 4]} {TEXTS[(n // 4) % 4]}" for n in range(800)]
-
-    def seconds(prompts: int) -> float:
-        readings = [Reading(text, n % prompts) for n, text in enumerate(texts)]
-        best = float("inf")
-        for _ in range(5):
-            start = time.process_time()
-            logits_of(four, readings)
-            best = min(best, time.process_time() - start)
-        return best
-
-    seconds(1)
-    assert seconds(4) < 1.6 * seconds(1)  # each prompt by itself takes 2 or more
