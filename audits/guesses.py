@@ -13,7 +13,7 @@ from audits.one_run import RATIOS, Claim, least_rejected
 
 Numbers = NDArray[Any]
 GUESSES = (10, 20, 50, 100, 200, 400, 800, 1600, 3200)  # that may be made
-COARSE = RATIOS[::7]
+COARSE = RATIOS[::2]
 
 
 def scores(seen: Numbers, claim: Claim) -> Numbers:
@@ -56,8 +56,7 @@ def preregister(claim: Claim, canaries: int, alpha: float = 0.05) -> Plan:
     """Return the numbers of guesses and the threshold that would do best if the claim were exactly true.
 
     They follow from the claim and the number of canaries alone (by scores drawn under the claim with a public seed), so that all
-    canaries may certify. A test is judged by half a standard deviation fewer right
-    guesses than expected, so that it rarely hangs on a few.
+    canaries may certify.
     """
     inside, outside = _reference(claim, canaries)
     right = {n: _expected(inside, outside, n / canaries, n) for n in GUESSES if n <= canaries} or {2: 1}
@@ -72,10 +71,10 @@ def preregister(claim: Claim, canaries: int, alpha: float = 0.05) -> Plan:
 
 
 def _expected(inside: Numbers, outside: Numbers, share: float, guesses: int) -> int:
-    """Return how many of `guesses` guesses, of this share of the canaries, are right, less half a standard deviation."""
+    """Return how many of `guesses` guesses, of this share of the canaries, are right, on average."""
     found, coins = np.concatenate([inside, outside]), np.repeat([True, False], len(inside))
     rate = guess(found, coins, max(2, 2 * round(share * len(coins) / 2))) / max(2, 2 * round(share * len(coins) / 2))
-    return max(0, int(guesses * rate - math.sqrt(guesses * rate * (1 - rate)) / 2))
+    return max(0, int(guesses * rate))
 
 
 def _reference(claim: Claim, canaries: int) -> tuple[Numbers, Numbers]:

@@ -123,7 +123,7 @@ def test_every_estimator_refutes_a_wrong_mechanism() -> None:
     right, fewer = guess(run.scores, run.coins, plan.fdp), guess(run.scores, run.coins, plan.steinke)
     assert rejects(poisson(claim), canaries, plan.fdp, right, strict)
     assert steinke_p_value(claim.epsilon, claim.delta, canaries, plan.steinke, fewer) <= LEVEL  # delta leaves it no more
-    errors = errors_at(plan.threshold, run.scores[run.coins], run.scores[~run.coins])
+    errors = errors_at(0.0, run.scores[run.coins], run.scores[~run.coins])
     assert classical(errors, claim.delta, strict) > claim.epsilon
 
 
@@ -146,7 +146,7 @@ def test_the_per_step_bound_reaches_its_floor_at_ten_thousand_canary_steps(claim
 
 @pytest.mark.slow
 def test_the_f_dp_bound_at_rate_one_reaches_two_thirds() -> None:
-    """Issue 5 asks for .70 of theory at mu 1.5 with 4,000 canaries; medians of 15 runs scatter around it (docs/canaries.md)."""
+    """Issue 5 asks for .70 of theory at mu 1.5 with 4,000 canaries; it is reached over 40 runs (docs/canaries.md), 15 scatter."""
     random, canaries, segments = np.random.default_rng(10), 4000, 10
     whole = Claim(1.0, 100**0.5 / 1.5, 100, 1e-5)
     part = Claim(1.0, whole.noise_multiplier, 10, 1e-5)
@@ -155,4 +155,4 @@ def test_the_f_dp_bound_at_rate_one_reaches_two_thirds() -> None:
     for _ in range(15):
         run = play(part, canaries * segments, random)
         bounds.append(noise_bound(part, canaries * segments, plan.fdp, guess(run.scores, run.coins, plan.fdp), LEVEL, whole))
-    assert np.median(bounds) / whole.epsilon >= 0.64, np.median(bounds) / whole.epsilon
+    assert np.median(bounds) / whole.epsilon >= 0.67, np.median(bounds) / whole.epsilon
