@@ -142,6 +142,12 @@ def _check_fits(card: TaskCard, backbone: Backbone) -> None:
     if (card.template is None) == (backbone.public_images is None):
         need = "reads texts and needs a" if card.template is None else "reads images, which have no"
         raise InputError(f"the backbone '{card.backbone.source}' {need} [template]; mend the card.")
+    positions = getattr(backbone.model.config, "max_position_embeddings", None)
+    taken = card.backbone.max_tokens + (said.rows if said.layer == 0 else 0)
+    if card.template is not None and positions and taken > positions:
+        raise InputError(
+            f"[backbone] max_tokens {card.backbone.max_tokens} is too many: the model has {positions} positions; lower it."
+        )
     silent = next((label.name for label in card.labels if backbone.public_images is None and not label.text), None)
     if silent is not None:
         raise InputError(f"label '{silent}' has no text, from which its row starts; give it a public text.")

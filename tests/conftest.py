@@ -48,6 +48,7 @@ text = "age high pulse fast"
 [backbone]
 source = "folder:{folder}"
 fingerprint = "{fingerprint}"
+max_tokens = 28
 
 [prompt]
 rows = 2
