@@ -4,12 +4,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from client.chain import Chain
+from client.cohorts import cohort_of
 from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Ledger
 from client.outbox import Outbox
 from client.policy import Proposal
-from client.records import cohort, read_rows
+from client.records import read_rows
 from client.round import LocalPlan, pool
 from client.site import SiteFile
 from shared.card import Task
@@ -63,11 +64,7 @@ def egress_log(ledger: Path) -> Path:
 
 
 def _hospital(site: SiteFile, task: Task, ledger: Ledger, log: Chain, source: Source) -> Hospital:
-    labels = [label.name for label in task.card.labels]
-    rows = read_rows(site.data.path)
-    patients = cohort(
-        rows, site.data.columns_map, task.card.record_text, labels, task.card.privacy.max_records, str(site.data.path)
-    )
+    patients = cohort_of(site.data, read_rows(site.data.path), task.card)
     proposal = proposal_of(task, mechanism_of(task.card))
     scorer, _ = build(task.card)
     return Hospital(

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared.errors import InputError
 from shared.template import RecordText, is_absent
 
 Row = Mapping[str, Any]
+Images = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,14 @@ class Cohort:
         labels: label index of each record.
         patients: patient index of each record, ``0 .. size - 1``.
         size: number of patients; private, never sent.
+        images: (R, C, H, W), normalised, where the records are images; `texts` is then empty.
     """
 
     texts: tuple[str, ...]
     labels: tuple[int, ...]
     patients: tuple[int, ...]
     size: int
+    images: Images | None = None
 
 
 @dataclass(frozen=True)
@@ -73,21 +79,45 @@ def cohort(rows: Sequence[Row], how: ColumnMap, text: RecordText, labels: Sequen
     Raises:
         InputError: missing column, empty or unknown label, a cell that the template cannot say.
     """
-    _check_columns(rows, how, text, source)
-    _check_labels(how, labels, source)
-    owners, values = patients_of(rows, how, source), labels_of(rows, how, source)
+    fields = {name: how.columns.get(name, name) for name in text.names}
+    unknown = sorted(set(how.columns) - set(fields))
+    if unknown:
+        raise InputError(f"{source}: [data.columns] maps '{unknown[0]}', which the task card does not use; remove it.")
     records: list[tuple[str, int, int]] = []
     numbers: dict[str, int] = {}
     kept: Counter[str] = Counter()
-    for line, (row, owner, value) in enumerate(zip(rows, owners, values, strict=True), start=1):
-        if _part(row, how, source, line) != how.part:
-            continue
-        number = numbers.setdefault(owner, len(numbers))
-        kept[owner] += 1
-        if kept[owner] <= max_records:
-            records.append((_say(row, how, text, source, line), labels.index(how.labels[value]), number))
+    for entry in entries(rows, how, labels, list(fields.values()), source):
+        number = numbers.setdefault(entry.owner, len(numbers))
+        kept[entry.owner] += 1
+        if kept[entry.owner] <= max_records:
+            records.append((_say(entry, how, text, source), entry.label, number))
     texts, targets, patients = zip(*records, strict=True) if records else ((), (), ())
     return Cohort(texts, targets, patients, len(numbers))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the part that is read: its number from 1, its cells, its patient, and its label's index in the card."""
+
+    line: int
+    row: Row
+    owner: str
+    label: int
+
+
+def entries(rows: Sequence[Row], how: ColumnMap, labels: Sequence[str], wanted: Sequence[str], source: str) -> list[Entry]:
+    """Return the rows of the part `how.part` in file order; raise `InputError` where a column, label or patient is missing.
+
+    `wanted` are the columns that hold the record itself.
+    """
+    _check_columns(rows, how, wanted, source)
+    _check_labels(how, labels, source)
+    owners, values = patients_of(rows, how, source), labels_of(rows, how, source)
+    found = []
+    for line, (row, owner, value) in enumerate(zip(rows, owners, values, strict=True), start=1):
+        if _part(row, how, source, line) == how.part:
+            found.append(Entry(line, row, owner, labels.index(how.labels[value])))
+    return found
 
 
 def patients_of(rows: Sequence[Row], how: ColumnMap, source: str) -> list[str]:
@@ -142,16 +172,12 @@ def _read_jsonl(path: Path) -> list[Row]:
     return rows
 
 
-def _check_columns(rows: Sequence[Row], how: ColumnMap, text: RecordText, source: str) -> None:
+def _check_columns(rows: Sequence[Row], how: ColumnMap, wanted: Sequence[str], source: str) -> None:
     if not rows:
         raise InputError(f"{source}: the table has no rows; give at least one patient.")
     have = {name for row in rows for name in row}
-    fields = {name: how.columns.get(name, name) for name in text.names}
-    unknown = sorted(set(how.columns) - set(fields))
-    if unknown:
-        raise InputError(f"{source}: [data.columns] maps '{unknown[0]}', which the task card does not use; remove it.")
-    wanted = [*fields.values(), how.label, *(c for c in (how.patient, how.split) if c)]
-    absent = next((column for column in wanted if column not in have), None)
+    needed = [*wanted, how.label, *(c for c in (how.patient, how.split) if c)]
+    absent = next((column for column in needed if column not in have), None)
     if absent is not None:
         there = ", ".join(sorted(have))
         raise InputError(f"{source}: column '{absent}' is missing; the table has {there}. Map it in [data] or [data.columns].")
@@ -171,8 +197,8 @@ def _check_labels(how: ColumnMap, labels: Sequence[str], source: str) -> None:
         raise InputError(f"{source}: [data.labels] maps to '{wrong}', which is no label of the task card ({known}).")
 
 
-def _say(row: Row, how: ColumnMap, text: RecordText, source: str, line: int) -> str:
+def _say(entry: Entry, how: ColumnMap, text: RecordText, source: str) -> str:
     try:
-        return text.render({name: row.get(how.columns.get(name, name)) for name in text.names})
+        return text.render({name: entry.row.get(how.columns.get(name, name)) for name in text.names})
     except InputError as error:
-        raise InputError(f"{source}: row {line}: {error}") from None
+        raise InputError(f"{source}: row {entry.line}: {error}") from None

@@ -1,12 +1,13 @@
 """The site file: the hospital's own TOML file. Nothing in it is ever set by the coordinator."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from client.policy import Policy
 from client.records import ColumnMap
+from client.scan import ScanPolicy
 from shared.card import Positive, Sha256, SiteName
 from shared.errors import InputError
 from shared.privacy.accounting import MOST_NOISE
@@ -28,6 +29,25 @@ class DataTable(Table):
     def columns_map(self) -> ColumnMap:
         """The mapping as the reader of records takes it."""
         return ColumnMap(self.label, self.labels, self.columns, self.patient, self.split)
+
+
+class ImagesTable(DataTable):
+    """`[images]`: a manifest, a table of one row a file, names files, patients and labels; see docs/images.md."""
+
+    path: Path = Field(alias="manifest")
+    folder: Path
+    file: str = "file"  # the manifest's column that names the file, relative to the folder
+    skip_broken: bool = False  # leave out files that cannot be read, and list them, instead of refusing
+    burned_in: Literal["refuse", "allow"] = "refuse"  # DICOM files that say that text is burned into the picture
+    missing_patient: Literal["refuse", "file"] = "refuse"  # DICOM without a patient: refuse, or every file is one
+
+    @property
+    def policy(self) -> ScanPolicy:
+        """What the hospital decides about its files; a manifest that names patients needs none in the files."""
+        return ScanPolicy(self.burned_in == "allow", self.patient is None and self.missing_patient == "refuse")
+
+
+Located = TypeVar("Located", bound=DataTable)
 
 
 class LedgerTable(Table):
@@ -73,19 +93,40 @@ class SiteFile(Table):
 
     schema_version: Literal[1] = Field(alias="schema")
     site: SiteName
-    data: DataTable
+    table: DataTable | None = Field(None, alias="data")  # this, or
+    images: ImagesTable | None = None
     ledger: LedgerTable
     policy: PolicyTable
     federation: FederationTable | None = None  # needed by `promptward join` only
+
+    @model_validator(mode="after")
+    def _one_kind_of_record(self) -> "SiteFile":
+        if (self.table is None) == (self.images is None):
+            raise ValueError("a site file has exactly one of [data] and [images]; give one")
+        return self
+
+    @property
+    def data(self) -> DataTable:
+        """Where the records are: `[data]`, or `[images]`, whose path is the manifest."""
+        found = self.images or self.table
+        if found is None:  # refused above
+            raise InputError("a site file has [data] or [images]; give one.")
+        return found
 
 
 def load_site(path: Path) -> SiteFile:
     """Load a site file with its paths made absolute; raise `InputError` naming file and key."""
     site = parse(SiteFile, read_text(path), str(path))
     home = path.resolve().parent
-    data = site.data.model_copy(update={"path": home / site.data.path})
-    files = {"data": data, "ledger": LedgerTable(path=home / site.ledger.path)}
+    kind = "images" if site.images else "table"
+    files = {kind: at_home(site.data, home), "ledger": LedgerTable(path=home / site.ledger.path)}
     return site.model_copy(update=files | {"federation": _federation(site.federation, home)})
+
+
+def at_home(table: Located, home: Path) -> Located:
+    """Return the table with paths that were relative to the folder `home` made absolute."""
+    folder = {"folder": home / table.folder} if isinstance(table, ImagesTable) else {}
+    return table.model_copy(update={"path": home / table.path} | folder)
 
 
 def _federation(table: FederationTable | None, home: Path) -> FederationTable | None:

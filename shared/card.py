@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shared.errors import InputError
+from shared.pixels import ImageTable
 from shared.template import FieldTable, RecordText
 from shared.toml import Table, digest, parse, read_text
 
@@ -169,7 +170,8 @@ class TaskCard(Table):
     labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=100)]
     backbone: BackboneTable
     prompt: PromptTable = PromptTable()
-    template: TemplateTable
+    template: TemplateTable | None = None  # this, or
+    image: ImageTable | None = None
     privacy: PrivacyTable
     plan: PlanTable
     files: dict[str, Sha256] = {}  # the demonstration's data: where it is -> SHA-256
@@ -182,11 +184,15 @@ class TaskCard(Table):
             raise ValueError("two labels have the same name; name each label once")
         if self.prompt.rows == 0 and not self.prompt.label_rows:
             raise ValueError("[prompt] has neither rows nor label_rows, so nothing could be trained; give one")
+        if (self.template is None) == (self.image is None):
+            raise ValueError("a card has exactly one of [template] and [image]; give one")
         return self
 
     @property
     def record_text(self) -> RecordText:
-        """The template that turns a record into a sentence."""
+        """The template that turns a record into a sentence; raise `InputError` where records are images."""
+        if self.template is None:
+            raise InputError(f"card '{self.name}' reads images and has no [template]; use a card of texts here.")
         return RecordText(self.template.text, dict(self.template.fields))
 
     @property

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aggregation", help="sum, trimmed-mean, median or krum instead of the card's (docs/robustness.md)")
     parser.add_argument("--tolerate", type=int, help="lying sites that trimmed-mean and krum withstand")
     parser.add_argument("--split", type=int, default=43, help="seed of the train/test split (default: 43, FLamby's)")
-    parser.add_argument("--data", help="a study file (TOML) with your own table, instead of the demonstration's")
+    parser.add_argument("--data", help="a study file (TOML) with your own table or images, or the .npz that an image card pins")
     parser.add_argument("--no-privacy", action="store_true", help="add no noise: for comparison only, shouted everywhere")
     parser.add_argument("--out", type=Path, help="run directory (default: runs/TASK-TIME)")
     parser.add_argument("--resume", type=Path, metavar="OUT", help="go on with an interrupted run directory")
