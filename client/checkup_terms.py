@@ -135,6 +135,6 @@ def _part_of_plan(proposal: Proposal, left: int) -> str:
 def _records(it: Examined) -> int:
     """Return how many records are kept in memory; 0 when the table cannot be read, which another check says."""
     try:
-        return len(it.patients.texts)
+        return len(it.patients.labels)
     except PromptwardError:
         return 0

@@ -23,22 +23,20 @@ def cohort_of(table: DataTable, rows: Sequence[Row], card: TaskCard, part: str =
         InputError: the rows do not fit the card, or the site file has `[data]` where the card reads images, or the reverse.
     """
     how, labels, most = replace(table.columns_map, part=part), [label.name for label in card.labels], card.privacy.max_records
-    if card.image is None:
-        if isinstance(table, ImagesTable):
-            raise InputError(f"{table.path}: the card reads sentences; replace [images] by a table [data].")
-        return cohort(rows, how, card.record_text, labels, most, str(table.path))
-    if not isinstance(table, ImagesTable):
+    if isinstance(table, ImagesTable):
+        return image_cohort(rows, how, pictures_of(table)(card), card.picture, labels, most)
+    if card.image is not None:
         raise InputError(f"{table.path}: the card reads images; replace [data] by a table [images] with manifest and folder.")
-    return image_cohort(rows, how, pictures_of(table)(card), card.image, labels, most)
+    return cohort(rows, how, card.record_text, labels, most, str(table.path))
 
 
 def pictures_of(table: ImagesTable) -> Callable[[TaskCard], Source]:
     """Return where the manifest's pictures are, for a card that says how they are read."""
 
     def source(card: TaskCard) -> Source:
-        if card.image is None:
+        if card.template is not None:
             raise InputError(f"{table.path}: the card reads sentences; replace [images] by a table [data].")
-        read = files_in(table.folder, table.file, card.image, card.privacy.max_records, table.policy)
+        read = files_in(table.folder, table.file, card.picture, card.privacy.max_records, table.policy)
         return Source(str(table.path), table.file, read, table.skip_broken)
 
     return source

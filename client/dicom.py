@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from client.scan import Scan, ScanPolicy, Unreadable
+from client.scan import Scan, ScanPolicy, UnreadableError
 from shared.pixels import ImageTable, Pixels, own_range, spread, windowed
 
 
@@ -19,19 +19,19 @@ def read_dicom(path: Path, image: ImageTable, most: int, policy: ScanPolicy) -> 
     round, so that more is brighter.
 
     Raises:
-        Unreadable: not a DICOM image, text burned into the picture, or no patient although the policy wants one.
+        UnreadableError: not a DICOM image, text burned into the picture, or no patient although the policy wants one.
     """
     import pydicom  # noqa: PLC0415 (in the extra `images`)
     from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
 
     file = pydicom.dcmread(path)
     if str(file.get("BurnedInAnnotation", "")).strip().upper() == "YES" and not policy.allow_burned_in:
-        raise Unreadable("tag BurnedInAnnotation (0028,0301) says YES: names may stand in the picture")
+        raise UnreadableError("tag BurnedInAnnotation (0028,0301) says YES: names may stand in the picture")
     patient = str(file.get("PatientID", "") or "").strip() or None
     if patient is None and policy.need_patient:
-        raise Unreadable("tag PatientID (0010,0020) is missing or empty")
+        raise UnreadableError("tag PatientID (0010,0020) is missing or empty")
     if "PixelData" not in file:
-        raise Unreadable("it holds no picture (no tag PixelData)")
+        raise UnreadableError("it holds no picture (no tag PixelData)")
     picked = spread(int(file.get("NumberOfFrames", 1) or 1), most)
     frames = [_picture(pixel_array(file, index=number), file, number, image) for number in picked]
     return Scan(tuple(frames), patient)
@@ -43,7 +43,7 @@ def _picture(stored: Any, file: Any, frame: int, image: ImageTable) -> Pixels:
     if stored.ndim == 3:  # colour; pydicom has turned YBR into RGB
         return np.asarray(stored / (2.0 ** int(file.BitsStored) - 1), dtype=np.float32)
     if not kind.startswith("MONOCHROME"):
-        raise Unreadable(f"tag PhotometricInterpretation is '{kind}', which is not read; convert it to MONOCHROME2 or RGB")
+        raise UnreadableError(f"tag PhotometricInterpretation is '{kind}', which is not read; convert it to MONOCHROME2 or RGB")
     bright = _bright(stored, file, frame, image)
     return 1 - bright if kind == "MONOCHROME1" else bright
 

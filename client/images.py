@@ -13,11 +13,11 @@ from rich.progress import track
 from client.dicom import read_dicom
 from client.nifti import read_nifti
 from client.records import Cohort, ColumnMap, Entry, Row, entries
-from client.scan import Scan, ScanPolicy, Unreadable
+from client.scan import Scan, ScanPolicy, UnreadableError
 from shared.errors import InputError
 from shared.pixels import ImageTable, Pixels
 
-Reader = Callable[[Row], Scan]  # a manifest's row to the pictures of its file; raises `Unreadable`, OSError or ValueError
+Reader = Callable[[Row], Scan]  # a manifest's row to the pictures of its file; raises `UnreadableError`, OSError or ValueError
 PICTURES = (".png", ".jpg", ".jpeg")
 VOLUMES = (".nii", ".nii.gz")
 DICOM = (".dcm", ".dicom", "")  # files of an archive often have no ending
@@ -50,7 +50,7 @@ def files_in(folder: Path, column: str, image: ImageTable, most: int, policy: Sc
     def read(row: Row) -> Scan:
         path = folder / str(row.get(column) or "").strip()
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise Unreadable("it lies outside [images] folder")
+            raise UnreadableError("it lies outside [images] folder")
         name = path.name.lower()
         if name.endswith(VOLUMES):
             return read_nifti(path, image, most)
@@ -58,7 +58,7 @@ def files_in(folder: Path, column: str, image: ImageTable, most: int, policy: Sc
             return Scan((read_picture(path),))
         if path.suffix.lower() in DICOM:
             return read_dicom(path, image, most, policy)
-        raise Unreadable(f"files ending in '{path.suffix}' are not read; use .png, .jpg, .dcm, .nii or .nii.gz")
+        raise UnreadableError(f"files ending in '{path.suffix}' are not read; use .png, .jpg, .dcm, .nii or .nii.gz")
 
     return read
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from client.scan import Scan, Unreadable
+from client.scan import Scan, UnreadableError
 from shared.pixels import ImageTable, own_range, spread, windowed
 
 
@@ -14,13 +14,13 @@ def read_nifti(path: Path, image: ImageTable, most: int) -> Scan:
     Without the card's window the values are scaled by the range of the whole volume, so that slices stay comparable.
 
     Raises:
-        Unreadable: it is no volume of three dimensions.
+        UnreadableError: it is no volume of three dimensions.
     """
     import nibabel  # noqa: PLC0415 (in the extra `images`)
 
     volume = nibabel.as_closest_canonical(nibabel.load(path))  # axes: to the right, to the front, to the head
     if len(volume.shape) != 3:
-        raise Unreadable(f"it has shape {volume.shape}; give one volume of three dimensions")
+        raise UnreadableError(f"it has shape {volume.shape}; give one volume of three dimensions")
     values = np.asarray(volume.dataobj, dtype=np.float32)  # (X, Y, Z), slope and intercept applied
     bright = own_range(values) if image.window is None else windowed(values, *image.window)
     return Scan(tuple(bright[:, ::-1, z].T for z in spread(values.shape[2], most)), None)

@@ -3,18 +3,18 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.backbones.protocol import Records
 from shared.errors import InputError
 from shared.template import RecordText, is_absent
 
 Row = Mapping[str, Any]
-Images = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,23 @@ class Cohort:
     """The records of a site's patients.
 
     Attributes:
-        texts: one sentence a record.
+        texts: one sentence a record; empty where the records are images.
         labels: label index of each record.
         patients: patient index of each record, ``0 .. size - 1``.
         size: number of patients; private, never sent.
-        images: (R, C, H, W), normalised, where the records are images; `texts` is then empty.
+        images: float32 (R, C, H, W), normalised as the model wants it, where the records are images.
     """
 
     texts: tuple[str, ...]
     labels: tuple[int, ...]
     patients: tuple[int, ...]
     size: int
-    images: Images | None = None
+    images: NDArray[np.float32] | None = field(default=None, repr=False)
+
+    @property
+    def records(self) -> Records:
+        """What the model reads: the images where there are some, else the texts."""
+        return self.texts if self.images is None else self.images
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def pool(cohort: Cohort, scorer: Scorer) -> Pool:
     """Compute a cohort's hidden states once; every patient has at least one record."""
     owners = np.array(cohort.patients, dtype=np.int64)
     records = tuple(torch.from_numpy(np.flatnonzero(owners == patient)) for patient in range(cohort.size))
-    return Pool(scorer.read(list(cohort.texts)), torch.tensor(cohort.labels, dtype=torch.long), records)
+    return Pool(scorer.read(cohort.records), torch.tensor(cohort.labels, dtype=torch.long), records)
 
 
 def patient_gradients(pool_: Pool, drawn: Indices, prompt: Tensor, scorer: Scorer) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from shared.pixels import Pixels
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """A file that is not read, with the reason in a few words; it is listed with all others."""
 
 

@@ -1,20 +1,17 @@
-"""Frozen encoders of the BERT family, cut at a layer: what lies below is computed once, what lies above sees the prompt.
-
-Letters in shape comments: B records, T text tokens, P prompt rows, D hidden size, L encoder layers.
-"""
+"""The frozen model that a card names: where it is, whether it is the pinned one, and the family that runs it."""
 
 import functools
 import hashlib
+import importlib
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from shared.backbones.loading import Options
+from shared.backbones.protocol import Backbone, Hidden, Images, Position, Readout, Records
 from shared.errors import InputError
-from shared.late import last_layer
+
+__all__ = ["Backbone", "Hidden", "Images", "Records", "fingerprint", "freeze", "load_backbone", "locate"]
 
 # Files that decide what the model computes, in the order in which they enter the fingerprint.
 DECISIVE = (
@@ -25,108 +22,12 @@ DECISIVE = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "tokenizer.model",
+    "preprocessor_config.json",
+    "public_images.npz",
 )
-FAMILY = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """Hidden states of records below the prompt's layer: ``states (B, T, D)`` and ``mask (B, T)`` of real tokens.
-
-    They are computed from patients' records: keep them in memory, never in a message, a log or a file.
-    """
-
-    states: Tensor
-    mask: Tensor
-
-    def __len__(self) -> int:
-        """Return the number of records."""
-        return len(self.states)
-
-    def __getitem__(self, index: Tensor) -> "Hidden":
-        """Return the records at `index`, cut to the longest of them."""
-        mask = self.mask[index]  # (b, T)
-        longest = int(mask.sum(1).max()) if len(mask) else 0
-        return Hidden(self.states[index, :longest], mask[:, :longest])
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A frozen encoder with its tokenizer. Build one with `load_backbone`."""
-
-    model: Any
-    tokenizer: Any
-    max_tokens: int
-
-    @property
-    def dim(self) -> int:
-        """The hidden size D."""
-        return int(self.model.config.hidden_size)
-
-    @property
-    def depth(self) -> int:
-        """The number L of encoder layers."""
-        return len(self.model.encoder.layer)
-
-    @property
-    def parameters(self) -> int:
-        """The number of weights: what full fine-tuning would move."""
-        return sum(p.numel() for p in self.model.parameters())
-
-    @property
-    def word_vectors(self) -> Tensor:
-        """The vocabulary's embeddings, (V, D)."""
-        return self.model.embeddings.word_embeddings.weight.detach()  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def below(self, texts: list[str], layer: int, batch: int = 64) -> Hidden:
-        """Return the hidden states (B, T, D) that enter encoder layer `layer`; 0 gives the bare word embeddings.
-
-        A text is cut to `max_tokens` tokens. Every record is computed on its own tokens only (padding is masked).
-        """
-        if not texts:  # a hospital without patients is a hospital
-            return Hidden(torch.zeros(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.long))
-        tokens = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt", return_attention_mask=True
-        )
-        ids, mask = tokens["input_ids"], tokens["attention_mask"]  # (B, T)
-        pieces = [self._lower(i, m, layer) for i, m in zip(ids.split(batch), mask.split(batch), strict=True)]
-        return Hidden(torch.cat(pieces), mask)
-
-    def above(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
-        """Run the layers from `layer` on with prompt rows (B, P, D) in front; return the text's last states (B, T, D).
-
-        At layer 0 the rows stand before the first token, as in PEFT's prompt tuning (Lester et al. 2021).
-        """
-        rows = rows.to(hidden.states.dtype)
-        mask = torch.cat([hidden.mask.new_ones(rows.shape[:2]), hidden.mask], dim=1)  # (B, P+T)
-        if layer == self.depth - 1 > 0:
-            return last_layer(self.model.encoder.layer[layer], rows, hidden.states, _blocked(mask, rows.dtype))
-        states = torch.cat([rows, hidden.states], dim=1)  # (B, P+T, D)
-        if layer == 0:
-            states = self._embed(states)
-        return self._layers(states, mask, layer, self.depth)[:, rows.shape[1] :]
-
-    def _lower(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
-        words = self.model.embeddings.word_embeddings(ids)  # (B, T, D)
-        return words if layer == 0 else self._layers(self._embed(words), mask, 0, layer)
-
-    def _embed(self, words: Tensor) -> Tensor:
-        """Add positions and token types: (B, T, D) -> (B, T, D)."""
-        first = self.model.config.pad_token_id + 1 if "roberta" in self.model.config.model_type else 0
-        positions = torch.arange(first, first + words.shape[1]).unsqueeze(0)  # (1, T)
-        return self.model.embeddings(inputs_embeds=words, position_ids=positions)  # type: ignore[no-any-return]
-
-    def _layers(self, states: Tensor, mask: Tensor, start: int, stop: int) -> Tensor:
-        blocked = _blocked(mask, states.dtype)
-        for layer in self.model.encoder.layer[start:stop]:
-            states = layer(states, blocked)  # (B, T, D)
-        return states
-
-
-def _blocked(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the additive attention mask (B, 1, 1, T): 0 where a token is, the smallest number where padding is."""
-    return torch.zeros_like(mask, dtype=dtype).masked_fill(mask == 0, torch.finfo(dtype).min)[:, None, None, :]
+# A new family is its file in shared/backbones and its name here.
+FAMILIES = ("encoder", "vit")
 
 
 def locate(source: str) -> Path:
@@ -164,7 +65,14 @@ def fingerprint(folder: Path) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def load_backbone(source: str, expected: str, dtype: str = "float32", max_tokens: int = 128) -> Backbone:
+def load_backbone(
+    source: str,
+    expected: str,
+    dtype: str = "float32",
+    max_tokens: int = 128,
+    readout: Readout | None = None,
+    position: Position = "before",
+) -> Backbone:
     """Load, freeze and check a backbone; the same arguments give the same object, so that one process holds it once.
 
     Args:
@@ -172,9 +80,11 @@ def load_backbone(source: str, expected: str, dtype: str = "float32", max_tokens
         expected: the fingerprint that the task card pins.
         dtype: `float32` or `bfloat16`; the prompt, clipping and noise stay float32.
         max_tokens: longer texts are cut.
+        readout: what is read of a record; None: as the family does.
+        position: prompt rows before or after the record.
 
     Raises:
-        InputError: missing model, wrong fingerprint, or a model that is not of the BERT family.
+        InputError: missing model, wrong fingerprint, or a model of no family that is supported.
     """
     import transformers  # noqa: PLC0415 (a second to import)
 
@@ -187,15 +97,18 @@ def load_backbone(source: str, expected: str, dtype: str = "float32", max_tokens
             "install the model that the card names, or agree on a new card."
         )
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    if config.model_type not in FAMILY:
-        raise InputError(
-            f"backbone '{source}': a model of type '{config.model_type}' is not supported; use one of {', '.join(FAMILY)}."
-        )
-    model = transformers.AutoModel.from_pretrained(
-        folder, config=config, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, local_files_only=True
-    )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return freeze(Backbone(model, tokenizer, max_tokens))
+    family = family_of(config.model_type, readout, source)
+    return freeze(family.load(folder, config, Options(dtype, max_tokens, readout, position)))
+
+
+def family_of(model_type: str, readout: Readout | None, source: str) -> Any:
+    """Return the module of `shared.backbones` for a Hugging Face `model_type`; `InputError` names what is supported."""
+    families = [importlib.import_module(f"shared.backbones.{name}") for name in FAMILIES]
+    able = [family for family in families if model_type in family.MODEL_TYPES]
+    if not able:
+        known = ", ".join(dict.fromkeys(name for family in families for name in family.MODEL_TYPES))
+        raise InputError(f"backbone '{source}': a model of type '{model_type}' is not supported; use one of {known}.")
+    return next((family for family in able if readout in family.READOUTS), able[0])
 
 
 def freeze(backbone: Backbone) -> Backbone:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from shared.backbones.protocol import Position, Readout
 from shared.errors import InputError
 from shared.pixels import ImageTable
 from shared.template import FieldTable, RecordText
@@ -22,10 +23,13 @@ NEED_TOLERATE = ("trimmed-mean", "krum")
 
 
 class Label(Table):
-    """One label: the name that records carry, and a public text whose embedding starts its row."""
+    """One label: the name that records carry, and a public text whose embedding starts its row.
+
+    For a language model with label words the text is that word; for an image model there is none.
+    """
 
     name: str
-    text: str
+    text: str = ""
 
 
 class BackboneTable(Table):
@@ -44,8 +48,12 @@ class PromptTable(Table):
     layer: Annotated[int, Field(ge=0)] = 0  # 0: at the input; k: before the backbone's k-th encoder layer
     init: Annotated[str, StringConstraints(pattern=r"^(text:.+|vocabulary|random)$")] = "vocabulary"
     label_rows: bool = True
-    scale: Positive = 20.0  # logits are scale * cosine between the pooled record and a label row
-    public_records: Annotated[int, Field(ge=1, le=100_000)] = 256  # drawn from the template; they centre the pooled output
+    deep: bool = False  # new rows in every layer from `layer` on
+    position: Position = "before"  # of the rows, to a text that a causal language model reads
+    readout: Readout | None = None  # what is read of a record: docs/backbones.md; default: as the model's family does
+    scale: Positive | None = None  # logits are scale * cosine of the record's vector and a label row (20), or scale * product (1)
+    centre: Literal["public", "none"] = "public"  # cosines: the vector minus its mean over public records, or as it is
+    public_records: Annotated[int, Field(ge=1, le=100_000)] = 256  # drawn from the template, or public images
 
 
 class PrivacyTable(Table):
@@ -170,8 +178,8 @@ class TaskCard(Table):
     labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=100)]
     backbone: BackboneTable
     prompt: PromptTable = PromptTable()
-    template: TemplateTable | None = None  # this, or
-    image: ImageTable | None = None
+    template: TemplateTable | None = None  # where records are texts
+    image: ImageTable | None = None  # where they are images
     privacy: PrivacyTable
     plan: PlanTable
     files: dict[str, Sha256] = {}  # the demonstration's data: where it is -> SHA-256
@@ -184,16 +192,23 @@ class TaskCard(Table):
             raise ValueError("two labels have the same name; name each label once")
         if self.prompt.rows == 0 and not self.prompt.label_rows:
             raise ValueError("[prompt] has neither rows nor label_rows, so nothing could be trained; give one")
-        if (self.template is None) == (self.image is None):
-            raise ValueError("a card has exactly one of [template] and [image]; give one")
+        if self.template is not None and self.image is not None:
+            raise ValueError("[template] makes records sentences and [image] makes them images; give one of them")
         return self
 
     @property
     def record_text(self) -> RecordText:
         """The template that turns a record into a sentence; raise `InputError` where records are images."""
         if self.template is None:
-            raise InputError(f"card '{self.name}' reads images and has no [template]; use a card of texts here.")
+            raise InputError("key 'template' is missing; add a [template] that says how a record becomes a text.")
         return RecordText(self.template.text, dict(self.template.fields))
+
+    @property
+    def picture(self) -> ImageTable:
+        """How a picture becomes the model's input; raise `InputError` where the card does not say."""
+        if self.image is None:
+            raise InputError("key 'image' is missing; add an [image] that says how a picture becomes the model's input.")
+        return self.image
 
     @property
     def quorum(self) -> int:

@@ -44,7 +44,7 @@ def save_prompt(folder: Path, prompt: Array, task: Task, scorer: Scorer, facts: 
         "num_virtual_tokens": scorer.shape.rows,
         "token_dim": backbone.dim,
         "num_layers": backbone.depth,
-        "num_attention_heads": int(backbone.model.config.num_attention_heads),
+        "num_attention_heads": backbone.heads,
         "num_transformer_submodules": 1,
         "prompt_tuning_init": "RANDOM",
         "inference_mode": True,
@@ -56,7 +56,7 @@ def save_prompt(folder: Path, prompt: Array, task: Task, scorer: Scorer, facts: 
         "task_digest": task.digest,
         "backbone_fingerprint": card.backbone.fingerprint,
         "layer": card.prompt.layer,
-        "scale": card.prompt.scale,
+        "scale": scorer.scale,
         "labels": [label.name for label in card.labels],
         "peft_loads_it": card.prompt.layer == 0 and scorer.shape.rows > 0,
     }

@@ -51,7 +51,7 @@ def initial_rows(backbone: Backbone, count: int, layer: int, init: str) -> Tenso
         backbone: gives the embeddings.
         count: number of rows.
         layer: the layer at which they will stand; `text:` rows are that text's own hidden states there.
-        init: `text:SOME WORDS` (tiled or cut to `count`), `vocabulary` (evenly spaced entries of the vocabulary),
+        init: `text:SOME WORDS` (tiled or cut to `count`), `vocabulary` (evenly spaced entries of `vocabulary`),
             or `random` (normal with the vocabulary's standard deviation, fixed public seed).
 
     Raises:
@@ -60,13 +60,20 @@ def initial_rows(backbone: Backbone, count: int, layer: int, init: str) -> Tenso
     if count == 0:
         return torch.zeros(0, backbone.dim)
     if init.startswith("text:"):
-        hidden = backbone.below([init.removeprefix("text:")], layer)
-        states = hidden.states[0, 1 : int(hidden.mask.sum()) - 1].float()  # without the two special tokens
+        states = backbone.own_states(init.removeprefix("text:"), layer)  # (n, D)
         if len(states) == 0:
             raise InputError(f"[prompt] init '{init}' gives no token; write words after 'text:'.")
         return states.repeat(count // len(states) + 1, 1)[:count]  # (P, D)
-    words = backbone.word_vectors.float()  # (V, D)
+    words = vocabulary(backbone, layer)  # (V, D)
     if init == "vocabulary":
         return words[torch.linspace(len(words) // 20, len(words) - 1, count).long()].clone()
     public = torch.Generator().manual_seed(0)  # a public constant, not a source of noise
     return torch.randn(count, backbone.dim, generator=public) * words.std()
+
+
+def vocabulary(backbone: Backbone, layer: int) -> Tensor:
+    """Return public vectors (V, D) among which rows start: the words' embeddings, or the tokens of public images at `layer`."""
+    if backbone.word_vectors is not None:
+        return backbone.word_vectors.float()
+    assert backbone.public_images is not None  # noqa: S101 (a model reads texts or images)
+    return backbone.below(backbone.public_images.images[:4], layer).states.float().flatten(0, 1)  # (4 T, D)

@@ -3,14 +3,14 @@
 Letters in shape comments: B records, T tokens, P prompt rows, L labels, D hidden size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shared.backbone import Backbone, Hidden, load_backbone
+from shared.backbone import Backbone, Hidden, Records, load_backbone
 from shared.card import TaskCard
 from shared.errors import InputError
 from shared.prompt import Array, PromptShape, initial_rows
@@ -20,7 +20,8 @@ from shared.prompt import Array, PromptShape, initial_rows
 class Scorer:
     """Scores records with a prompt on a frozen backbone.
 
-    logits = scale * z · w_label / |w_label|, with z the mean of the text's last states, minus `centre`, normalised.
+    logits = scale * z · w_label / |w_label|, with z the record's vector (of a text, the mean of its last states) minus `centre`,
+    normalised; or, where the backbone's labels are words of an output layer, logits = scale * (z · w_label + bias_label).
     Every record is scored by itself: nothing couples the records of a batch.
     """
 
@@ -30,15 +31,17 @@ class Scorer:
     scale: float
     centre: Tensor  # (D,) from public records only
     fixed_labels: Tensor | None = None  # (L, D) where the prompt has no label rows
+    bias: Tensor | None = None  # (L,) the output layer's, of label words
+    deep: bool = False  # the prompt has rows for every layer from `layer` on
 
     @property
     def labels(self) -> int:
         """The number of labels."""
         return self.shape.labels if self.fixed_labels is None else len(self.fixed_labels)
 
-    def read(self, texts: list[str]) -> Hidden:
-        """Return the hidden states below the prompt's layer: computed once, kept in memory."""
-        return self.backbone.below(texts, self.layer)
+    def read(self, records: Records) -> Hidden:
+        """Return the hidden states below the prompt's layer of texts or images (B, C, H, W): computed once, kept in memory."""
+        return self.backbone.below(records, self.layer)
 
     def logits(self, hidden: Hidden, prompt: Tensor) -> Tensor:
         """Return label scores (B, L) for a prompt (P+L, D), or one prompt per record (B, P+L, D)."""
@@ -46,19 +49,24 @@ class Scorer:
         rows, label_rows = self.shape.split(per_record)  # (B, P, D), (B, L, D)
         if self.fixed_labels is not None:
             label_rows = self.fixed_labels.expand(len(hidden), -1, -1)
-        z = functional.normalize(self.pooled(hidden, rows) - self.centre, dim=-1)  # (B, D)
-        return self.scale * torch.einsum("bd,bld->bl", z, functional.normalize(label_rows, dim=-1))  # (B, L)
+        z = self.pooled(hidden, rows) - self.centre  # (B, D)
+        if not self.backbone.cosine:
+            scores = torch.einsum("bd,bld->bl", z, label_rows)  # (B, L)
+            return self.scale * (scores if self.bias is None else scores + self.bias)
+        z, label_rows = functional.normalize(z, dim=-1), functional.normalize(label_rows, dim=-1)
+        return self.scale * torch.einsum("bd,bld->bl", z, label_rows)  # (B, L)
 
     def pooled(self, hidden: Hidden, rows: Tensor) -> Tensor:
-        """Return the mean of the text's last states (B, D) as float32."""
-        states = self.backbone.above(hidden, rows, self.layer).float()  # (B, T, D)
-        weight = hidden.mask.unsqueeze(-1).float()  # (B, T, 1)
-        return (states * weight).sum(1) / weight.sum(1)
+        """Return the vector of each record that labels are scored on, (B, D) as float32, for rows (B, P, D)."""
+        if self.deep:  # the tensor holds the layers' rows one after the other
+            layers = self.backbone.depth - self.layer
+            rows = rows.reshape(len(rows), layers, self.shape.rows // layers, self.shape.dim)  # (B, n, P/n, D)
+        return self.backbone.pooled(hidden, rows, self.layer)
 
     @torch.no_grad()
-    def embed(self, texts: list[str], rows: Tensor, batch: int = 256) -> Tensor:
-        """Return the pooled output (B, D) of texts with the same prompt rows (P, D) in front of each."""
-        hidden = self.read(texts)
+    def embed(self, records: Records, rows: Tensor, batch: int = 256) -> Tensor:
+        """Return the pooled output (B, D) of records with the same prompt rows (P, D) for each."""
+        hidden = self.read(records)
         pieces = [hidden[piece] for piece in pieces_of(hidden, batch)]
         return torch.cat([self.pooled(piece, rows.expand(len(piece), -1, -1)) for piece in pieces])
 
@@ -92,27 +100,63 @@ def pieces_of(hidden: Hidden, batch: int) -> list[Tensor]:
 def build(card: TaskCard) -> tuple[Scorer, Array]:
     """Return the card's scorer and its initial prompt (P+L, D), from public facts only: the same on every machine.
 
-    The pooled output is centred on the mean of records drawn from the template at random. A label row starts as the
-    centred, normalised embedding of the label's text.
+    Cosines are centred on the mean of public records: drawn from the template at random, or public images.
 
     Raises:
-        InputError: the backbone is not there or not the pinned one, or the card's layer is deeper than the backbone.
+        InputError: the backbone is not there or not the pinned one, or it cannot do what the card's [prompt] says.
     """
-    backbone = load_backbone(card.backbone.source, card.backbone.fingerprint, card.backbone.dtype, card.backbone.max_tokens)
-    layer = card.prompt.layer
-    if layer >= backbone.depth:
-        raise InputError(f"[prompt] layer {layer} is too deep: the backbone has layers 0 to {backbone.depth - 1}.")
-    labels = len(card.labels) if card.prompt.label_rows else 0
-    shape = PromptShape(card.prompt.rows, labels, backbone.dim)
-    rows = initial_rows(backbone, shape.rows, layer, card.prompt.init)  # (P, D)
-    bare = Scorer(backbone, shape, layer, card.prompt.scale, torch.zeros(backbone.dim))
-    centre = bare.embed(_public_records(card), rows).mean(0)  # (D,)
-    texts = [label.text for label in card.labels]
-    label_rows = functional.normalize(bare.embed(texts, rows) - centre, dim=-1)  # (L, D)
-    scorer = Scorer(backbone, shape, layer, card.prompt.scale, centre, None if labels else label_rows)
-    return scorer, torch.cat([rows, label_rows[:labels]]).numpy()
+    of, said = card.backbone, card.prompt
+    backbone = load_backbone(of.source, of.fingerprint, of.dtype, of.max_tokens, said.readout, said.position)
+    _check_fits(card, backbone)
+    layers = range(said.layer, backbone.depth if said.deep else said.layer + 1)
+    rows = torch.cat([initial_rows(backbone, said.rows, layer, said.init) for layer in layers])  # (P, D)
+    shape = PromptShape(len(rows), len(card.labels) if said.label_rows else 0, backbone.dim)
+    scale = said.scale or (20.0 if backbone.cosine else 1.0)
+    bare = Scorer(backbone, shape, said.layer, scale, torch.zeros(backbone.dim), deep=said.deep)
+    public = bare.embed(_public_records(card, backbone), rows).mean(0)  # (D,)
+    label_rows, bias = _label_rows(card, bare, rows, public)  # (L, D), (L,)
+    centre = public if backbone.cosine and said.centre == "public" else bare.centre
+    scorer = replace(bare, centre=centre, fixed_labels=None if shape.labels else label_rows, bias=bias)
+    return scorer, torch.cat([rows, label_rows[: shape.labels]]).numpy()
 
 
-def _public_records(card: TaskCard) -> list[str]:
+def _check_fits(card: TaskCard, backbone: Backbone) -> None:
+    said = card.prompt
+    if said.layer >= backbone.depth:
+        raise InputError(f"[prompt] layer {said.layer} is too deep: the backbone has layers 0 to {backbone.depth - 1}.")
+    if said.deep and said.rows == 0:
+        raise InputError("[prompt] deep needs rows to put into every layer; give rows, or remove deep.")
+    if (card.template is None) == (backbone.public_images is None):
+        need = "reads texts and needs a" if card.template is None else "reads images, which have no"
+        raise InputError(f"the backbone '{card.backbone.source}' {need} [template]; mend the card.")
+    silent = next((label.name for label in card.labels if backbone.public_images is None and not label.text), None)
+    if silent is not None:
+        raise InputError(f"label '{silent}' has no text, from which its row starts; give it a public text.")
+
+
+def _public_records(card: TaskCard, backbone: Backbone) -> Records:
+    if backbone.public_images is not None:
+        return backbone.public_images.images[: card.prompt.public_records]
     public = np.random.default_rng(0)  # a public constant: every party draws the same made-up records
     return [card.record_text.draw(lambda n: int(public.integers(n))) for _ in range(card.prompt.public_records)]
+
+
+def _label_rows(card: TaskCard, bare: Scorer, rows: Tensor, centre: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return where label rows start, (L, D), and the output layer's biases (L,) where it has them.
+
+    Label words start as their output embeddings. Otherwise a row starts as the centred, normalised embedding of the label's text,
+    or of the public images with that label; with neither, in a random direction.
+    """
+    texts = [label.text for label in card.labels]
+    words = bare.backbone.label_words(texts)
+    if words is not None:
+        return words
+    images = bare.backbone.public_images
+    if images is None:
+        return functional.normalize(bare.embed(texts, rows) - centre, dim=-1), None
+    start = torch.randn(len(texts), bare.backbone.dim, generator=torch.Generator().manual_seed(0))  # a public constant
+    for number, label in enumerate(card.labels):
+        mine = images.images[np.array(images.labels) == label.name]  # (n, C, H, W)
+        if len(mine):
+            start[number] = bare.embed(mine, rows).mean(0) - centre
+    return functional.normalize(start, dim=-1), None

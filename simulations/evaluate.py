@@ -53,7 +53,7 @@ class Scores:
 def test_set(train: Cohort, test: Cohort, scorer: Scorer) -> TestSet:
     """Compute the hidden states of the test records once."""
     majority = int(np.bincount(np.array(train.labels)).argmax())
-    return TestSet(scorer.read(list(test.texts)), np.array(test.labels, dtype=np.int64), majority)
+    return TestSet(scorer.read(test.records), np.array(test.labels, dtype=np.int64), majority)
 
 
 def score(prompt: Array, tests: Mapping[str, TestSet], scorer: Scorer) -> Scores:

@@ -122,13 +122,11 @@ def _parts(rows: Sequence[Row], study: Study, card: TaskCard, site: str) -> Site
 
 def _cohort(rows: Sequence[Row], how: ColumnMap, study: Study, card: TaskCard, labels: Sequence[str]) -> Cohort:
     most = card.privacy.max_records
-    if card.image is None:
-        if study.pictures is not None:
-            raise InputError(f"{study.source}: the records are images and the card reads sentences; name a card with [image].")
-        return cohort(rows, how, card.record_text, labels, most, study.source)
-    if study.pictures is None:
-        raise InputError(f"{study.source}: the card reads images; name a study file with [images], or a card with [template].")
-    return image_cohort(rows, how, study.pictures(card), card.image, labels, most)
+    if study.pictures is not None:
+        return image_cohort(rows, how, study.pictures(card), card.picture, labels, most)
+    if card.image is not None:
+        raise InputError(f"{study.source}: the card reads images; name a study file with [images].")
+    return cohort(rows, how, card.record_text, labels, most, study.source)
 
 
 def _natural(study: Study, sites: Sequence[str]) -> list[str]:

@@ -86,6 +86,11 @@ def make_backbone(folder: Path) -> Path:
         max_position_embeddings=32,
     )
     BertModel(config).save_pretrained(folder, safe_serialization=True)
+    return write_tokenizer(folder)
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """Write a tokenizer that knows WORDS."""
     bare = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
     bare.pre_tokenizer = Whitespace()
     bare.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])

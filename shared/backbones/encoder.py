@@ -1,0 +1,154 @@
+"""Text encoders of the BERT family, with the mean of the text's last states as their output.
+
+Letters in shape comments: B records, T text tokens, P prompt rows, D hidden size, L encoder layers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shared.backbones.layers import per_layer, run
+from shared.backbones.loading import Options, choose, load_model
+from shared.backbones.protocol import Backbone, Hidden, Readout, Records, weights_of
+from shared.backbones.text import blocked, load_tokenizer, tokens_of
+from shared.errors import InputError
+from shared.late import last_layer
+
+# Their positions count from the padding's number on.
+SHIFTED = ("roberta", "xlm-roberta", "camembert")
+MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+READOUTS: tuple[Readout, ...] = ("mean", "cls", "pooler")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen encoder with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    max_tokens: int
+    readout: Readout = "mean"
+
+    public_images = None
+
+    @property
+    def cosine(self) -> bool:
+        """BERT's pooler feeds a linear classifier; a mean is compared by its direction."""
+        return self.readout != "pooler"
+
+    @property
+    def dim(self) -> int:
+        """The hidden size D."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def depth(self) -> int:
+        """The number L of encoder layers."""
+        return len(self.model.encoder.layer)
+
+    @property
+    def heads(self) -> int:
+        """The number of attention heads."""
+        return int(self.model.config.num_attention_heads)
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights: what full fine-tuning would move."""
+        return weights_of(self.model)
+
+    @property
+    def word_vectors(self) -> Tensor:
+        """The vocabulary's embeddings, (V, D)."""
+        return self.model.embeddings.word_embeddings.weight.detach()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def below(self, records: Records, layer: int, batch: int = 64) -> Hidden:
+        """Return the hidden states (B, T, D) that enter encoder layer `layer`; 0 gives the bare word embeddings.
+
+        A text is cut to `max_tokens` tokens. Every record is computed on its own tokens only (padding is masked).
+        """
+        if len(records) == 0:  # a hospital without patients is a hospital
+            return Hidden(torch.zeros(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.long))
+        ids, mask = tokens_of(self.tokenizer, records, self.max_tokens)  # (B, T)
+        pieces = [self._lower(i, m, layer) for i, m in zip(torch.split(ids, batch), torch.split(mask, batch), strict=True)]
+        return Hidden(torch.cat(pieces), mask)
+
+    def above(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
+        """Run the layers from `layer` on with prompt rows (B, P, D) in front; return the text's last states (B, T, D).
+
+        At layer 0 the rows stand before the first token, as in PEFT's prompt tuning (Lester et al. 2021). Rows
+        (B, L-layer, P, D) are new rows in every layer.
+        """
+        every = per_layer(rows, hidden.states.dtype)  # (B, n, P, D)
+        if layer == self.depth - 1 > 0:
+            mask = _with_rows(hidden.mask, every)
+            return last_layer(self.model.encoder.layer[layer], every[:, 0], hidden.states, blocked(mask, every.dtype))
+        return self._all(hidden, every, layer)[:, every.shape[2] :]
+
+    def pooled(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
+        """Return the mean of the text's last states (B, D); or its first token's; or the pooler's view of the first row."""
+        if self.readout == "pooler":  # as PEFT's sequence classification: the pooler reads whatever stands first
+            first = self._all(hidden, per_layer(rows, hidden.states.dtype), layer)[:, :1]  # (B, 1, D)
+            return self.model.pooler(first).float()  # type: ignore[no-any-return]
+        states = self.above(hidden, rows, layer).float()  # (B, T, D)
+        if self.readout == "cls":
+            return states[:, 0]
+        weight = hidden.mask.unsqueeze(-1).float()  # (B, T, 1)
+        return (states * weight).sum(1) / weight.sum(1)
+
+    def own_states(self, text: str, layer: int) -> Tensor:
+        """Return the states (n, D) of a text's tokens that enter `layer`, without the two special tokens."""
+        hidden = self.below([text], layer)
+        return hidden.states[0, 1 : int(hidden.mask.sum()) - 1].float()
+
+    def label_words(self, words: Sequence[str]) -> None:
+        """Return nothing: a label starts as the embedding of its text."""
+
+    def _lower(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
+        words = self.model.embeddings.word_embeddings(ids)  # (B, T, D)
+        if layer == 0:
+            return words  # type: ignore[no-any-return]
+        states, closed = self._embed(words), blocked(mask, words.dtype)
+        for each in self.model.encoder.layer[:layer]:
+            states = each(states, closed)  # (B, T, D)
+        return states
+
+    def _all(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
+        """Return the last states of rows and text, (B, P+T, D), for rows (B, n, P, D)."""
+        states = hidden.states
+        if layer == 0:
+            states = self._embed(torch.cat([rows[:, 0], states], dim=1))  # (B, P+T, D)
+            rows = torch.cat([states[:, : rows.shape[2]].unsqueeze(1), rows[:, 1:]], dim=1)
+            states = states[:, rows.shape[2] :]
+        return run(self.model.encoder.layer[layer:], states, rows, blocked(_with_rows(hidden.mask, rows), states.dtype))
+
+    def _embed(self, words: Tensor) -> Tensor:
+        """Add positions and token types: (B, T, D) -> (B, T, D)."""
+        first = self.model.config.pad_token_id + 1 if self.model.config.model_type in SHIFTED else 0
+        positions = torch.arange(first, first + words.shape[1]).unsqueeze(0)  # (1, T)
+        return self.model.embeddings(inputs_embeds=words, position_ids=positions)  # type: ignore[no-any-return]
+
+
+def load(folder: Path, config: Any, options: Options) -> Backbone:
+    """Load `folder` as an encoder of the BERT family."""
+    import transformers  # noqa: PLC0415 (a second to import)
+
+    readout = choose(options, READOUTS)
+    spare = () if readout == "pooler" else ("pooler.",)
+    model = load_model(transformers.AutoModel, folder, config, options, spare)
+    if readout == "pooler" and (config.model_type != "bert" or model.pooler is None):
+        raise InputError("[prompt] readout 'pooler' is BERT's own; choose mean or cls.")
+    if hasattr(model, "embeddings_project"):
+        raise InputError(
+            f"{folder}: ELECTRA's small embeddings are not supported; use a model whose embedding_size is its hidden_size."
+        )
+    return Encoder(model, load_tokenizer(folder), options.max_tokens, readout)
+
+
+def _with_rows(mask: Tensor, rows: Tensor) -> Tensor:
+    """Return the mask (B, P+T) of rows and text."""
+    return torch.cat([mask.new_ones(len(mask), rows.shape[2]), mask], dim=1)
