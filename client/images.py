@@ -137,4 +137,5 @@ def _require_whole(mine: Sequence[Entry], scans: Sequence[Scan | str], source: S
     said = f"{source.name}: {len(broken)} of {len(mine)} files cannot be read"
     if not source.skip_broken:
         raise InputError(f"{said}; mend them, or set skip_broken = true in [images]:{listed}")
-    Console(stderr=True).print(f"{said} and are left out (skip_broken):{listed}", style="yellow", markup=False, highlight=False)
+    told = f"{said} and are left out (skip_broken):{listed}"
+    Console(stderr=True).print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)

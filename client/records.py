@@ -43,7 +43,7 @@ class Cohort:
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """How a table's columns map to the card: see `client.site.DataTable`. Rows of `part` are read."""
+    """How a table's columns map to the card: see `client.site.DataTable`. Rows of `part` are read; `table` is for messages."""
 
     label: str
     labels: Mapping[str, str]
@@ -51,6 +51,7 @@ class ColumnMap:
     patient: str | None = None
     split: str | None = None
     part: str = "train"
+    table: str = "data"
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -144,7 +145,7 @@ def labels_of(rows: Sequence[Row], how: ColumnMap, source: str) -> list[str]:
             raise InputError(f"{source}: row {line}: label column '{how.label}' is empty; fill it or drop the row.")
         if str(value).strip() not in how.labels:
             mapped = ", ".join(how.labels)
-            raise InputError(f"{source}: row {line}: label '{value}' is not mapped; [data.labels] knows {mapped}.")
+            raise InputError(f"{source}: row {line}: label '{value}' is not mapped; [{how.table}.labels] knows {mapped}.")
         values.append(str(value).strip())
     return values
 
@@ -185,7 +186,8 @@ def _check_columns(rows: Sequence[Row], how: ColumnMap, wanted: Sequence[str], s
     absent = next((column for column in needed if column not in have), None)
     if absent is not None:
         there = ", ".join(sorted(have))
-        raise InputError(f"{source}: column '{absent}' is missing; the table has {there}. Map it in [data] or [data.columns].")
+        mend = "Map it in [data] or [data.columns]." if how.table == "data" else f"Name the column in [{how.table}]."
+        raise InputError(f"{source}: column '{absent}' is missing; the table has {there}. {mend}")
 
 
 def _part(row: Row, how: ColumnMap, source: str, line: int) -> str:
@@ -199,7 +201,7 @@ def _check_labels(how: ColumnMap, labels: Sequence[str], source: str) -> None:
     wrong = next((name for name in how.labels.values() if name not in labels), None)
     if wrong is not None:
         known = ", ".join(labels)
-        raise InputError(f"{source}: [data.labels] maps to '{wrong}', which is no label of the task card ({known}).")
+        raise InputError(f"{source}: [{how.table}.labels] maps to '{wrong}', which is no label of the task card ({known}).")
 
 
 def _say(entry: Entry, how: ColumnMap, text: RecordText, source: str) -> str:

@@ -1,5 +1,6 @@
 """The site file: the hospital's own TOML file. Nothing in it is ever set by the coordinator."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -40,6 +41,17 @@ class ImagesTable(DataTable):
     skip_broken: bool = False  # leave out files that cannot be read, and list them, instead of refusing
     burned_in: Literal["refuse", "allow"] = "refuse"  # DICOM files that say that text is burned into the picture
     missing_patient: Literal["refuse", "file"] = "refuse"  # DICOM without a patient: refuse, or every file is one
+
+    @model_validator(mode="after")
+    def _no_columns(self) -> "ImagesTable":
+        if self.columns:
+            raise ValueError("columns says nothing of images; remove it")
+        return self
+
+    @property
+    def columns_map(self) -> ColumnMap:
+        """The mapping as the reader of records takes it."""
+        return replace(super().columns_map, table="images")
 
     @property
     def policy(self) -> ScanPolicy:

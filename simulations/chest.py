@@ -1,4 +1,4 @@
-"""The imaging demonstration's patients: real chest radiographs of children, and the same pictures with nodules drawn into them.
+"""The imaging demonstration's patients: real chest radiographs of children, and the same pictures, some of them mirrored.
 
 Data: PneumoniaMNIST (MedMNIST v2, Yang et al. 2023; radiographs of Kermany et al. 2018), CC BY 4.0, as one file that the user
 has. A public rule cuts its training images: the even ones are *public*, the backbone was pre-trained on them and hyper-parameters
@@ -21,9 +21,8 @@ from simulations.partition import Scheme, deal
 from simulations.study import SPLIT, Study, check_pins
 
 WHERE = "file:pneumoniamnist.npz"  # in a card's [files]
-SKEW = Scheme("dirichlet", 1.0)  # how labels differ between the made-up hospitals
-NODULE = "nodule"  # a label of this name asks for drawn nodules
-RADIUS, BRIGHTER = 1.6, 0.35  # of a nodule: pixels, and the share of the full scale that its centre gains
+SKEW = Scheme("dirichlet", 2.0)  # how labels differ between the made-up hospitals
+MIRRORED = "mirrored"  # a label of this name asks for the second task
 
 Pictures = NDArray[np.uint8]  # (N, H, W)
 
@@ -43,9 +42,9 @@ def chest_study(path: Path, card: TaskCard) -> Study:
         InputError: the file is not there, not the pinned one, or not of MedMNIST's form.
     """
     arrays = read_arrays(path, card.files)
-    parts = {"train": private_half(arrays), "test": _shots(arrays, "test")}
-    if any(label.name == NODULE for label in card.labels):
-        parts = {name: with_nodules(shots, seed) for seed, (name, shots) in enumerate(parts.items(), start=1)}
+    parts = {"train": private_half(arrays), "test": part_of(arrays, "test")}
+    if any(label.name == MIRRORED for label in card.labels):
+        parts = {name: mirrored(shots, seed) for seed, (name, shots) in enumerate(parts.items(), start=1)}
     pictures = np.concatenate([shots.pictures for shots in parts.values()])
     rows: list[Row] = []
     for name, shots in parts.items():
@@ -71,30 +70,26 @@ def read_arrays(path: Path, pins: Mapping[str, str]) -> Mapping[str, NDArray[np.
 
 def public_half(arrays: Mapping[str, NDArray[np.uint8]]) -> Shots:
     """Return the even training images."""
-    return _every_second(_shots(arrays, "train"), 0)
+    return _every_second(part_of(arrays, "train"), 0)
 
 
 def private_half(arrays: Mapping[str, NDArray[np.uint8]]) -> Shots:
     """Return the odd training images, which the made-up hospitals hold."""
-    return _every_second(_shots(arrays, "train"), 1)
+    return _every_second(part_of(arrays, "train"), 1)
 
 
-def with_nodules(shots: Shots, seed: int) -> Shots:
-    """Draw a small bright blot into a lung of every second picture on average, and label by that alone.
+def mirrored(shots: Shots, seed: int) -> Shots:
+    """Mirror every second picture on average, and label by that alone: a side marker that was set wrong.
 
-    Where and which is drawn from the public `seed`; the labels that the pictures came with are forgotten.
+    Which ones is drawn from the public `seed`; the labels that the pictures came with are forgotten.
     """
-    public = np.random.default_rng(seed)
-    there = public.random(len(shots.labels)) < 0.5
-    rows, left = public.uniform(9, 19, len(there)), public.random(len(there)) < 0.5
-    columns = np.where(left, public.uniform(6, 10, len(there)), public.uniform(18, 22, len(there)))
-    y, x = np.mgrid[: shots.pictures.shape[1], : shots.pictures.shape[2]]
-    blots = np.exp(-((y - rows[:, None, None]) ** 2 + (x - columns[:, None, None]) ** 2) / (2 * RADIUS**2))  # (N, H, W)
-    drawn = shots.pictures + 255 * BRIGHTER * blots * there[:, None, None]
-    return Shots(np.clip(drawn, 0, 255).round().astype(np.uint8), [NODULE if t else "clear" for t in there])
+    turned = np.random.default_rng(seed).random(len(shots.labels)) < 0.5
+    pictures = np.where(turned[:, None, None], shots.pictures[:, :, ::-1], shots.pictures)
+    return Shots(pictures, [MIRRORED if t else "upright" for t in turned])
 
 
-def _shots(arrays: Mapping[str, NDArray[np.uint8]], part: str) -> Shots:
+def part_of(arrays: Mapping[str, NDArray[np.uint8]], part: str) -> Shots:
+    """Return one part of the file as it is: `train`, `val` or `test`."""
     names = ("normal", "pneumonia")
     return Shots(arrays[f"{part}_images"], [names[int(label)] for label in arrays[f"{part}_labels"].ravel()])
 
