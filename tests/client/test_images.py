@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import transformers as hf
 
+from client.checkup import Examined
+from client.checkup_terms import terms_checks
 from client.cohorts import cohort_of
 from client.opening import open_hospital
 from client.records import read_rows
@@ -207,3 +209,17 @@ def test_more_workers_do_not_change_the_order(home: Path, task: Task) -> None:
     assert found.images is not None
     np.testing.assert_allclose(found.images[:, 0, 3, 3], np.arange(80) / 127.5 - 1, atol=1e-6)
     assert replace(found, images=None).size == 80
+
+
+def test_the_doctor_reads_every_file(home: Path, task: Task) -> None:
+    (home / "card.toml").write_text(task.text)
+    more = 'patient = "patient"\nsplit = "part"'
+    federation = '\n[federation]\ntask = "card.toml"\naddress = "hub:1"\ncertificate = "ca.crt"\nkey = "North.key"\n'
+    (home / "site.toml").write_text(SITE.format(more=more, digest=task.digest) + federation)
+    checks = terms_checks(Examined(home / "site.toml", load_site(home / "site.toml")))
+    found = {check.name: list(check.look()) for check in checks if check.name in ("mapping", "patients", "memory", "model")}
+    assert "3 patients to train on" in found["mapping"][0].said
+    assert [finding.state for findings in found.values() for finding in findings].count("wrong") == 0
+    (home / "files/a.png").write_bytes(b"")
+    with pytest.raises(InputError, match="1 of 3 files cannot be read"):
+        list(terms_checks(Examined(home / "site.toml", load_site(home / "site.toml")))[4].look())
