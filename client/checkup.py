@@ -1,15 +1,16 @@
 """One hospital as `promptward doctor site` looks at it: what its site file leads to, read when it is first asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from client.cohorts import cohort_of
 from client.join_command import Files
 from client.ledger import Event, read_ledger
 from client.opening import proposal_of
 from client.policy import Policy, Proposal
-from client.records import Cohort, Row, cohort, read_rows
+from client.records import Cohort, Row, read_rows
 from client.site import FederationTable, SiteFile, federation_of
 from shared.card import Task
 from shared.privacy.planned import mechanism_of
@@ -64,7 +65,4 @@ class Examined:
 
     def part(self, name: str) -> Cohort:
         """Return the patients of one part of the table, `train` or `test`."""
-        data, card = self.site.data, self.task.card
-        how = replace(data.columns_map, part=name)
-        labels = [label.name for label in card.labels]
-        return cohort(self.rows, how, card.record_text, labels, card.privacy.max_records, str(data.path))
+        return cohort_of(self.site.data, self.rows, self.task.card, name)

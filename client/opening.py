@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.chain import Chain
+from client.cohorts import cohort_of
 from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Ledger
 from client.mystery import MysterySource, canary_pool, canary_scorer, canary_step
 from client.outbox import Outbox
 from client.policy import Proposal
-from client.records import cohort, read_rows
+from client.records import read_rows
 from client.round import Gradients, LocalPlan, Pool, Step, answer, pool
 from client.site import SiteFile
 from shared.canaries import read_canaries, require_bound
@@ -98,11 +99,7 @@ def _patients(site: SiteFile, task: Task, source: Source) -> _Parts:
         raise InputError(
             f"'{site.site}' is the card's audit site, which has [canaries] in place of [data]; no patient belongs there."
         )
-    labels = [label.name for label in task.card.labels]
-    rows = read_rows(site.data.path)
-    patients = cohort(
-        rows, site.data.columns_map, task.card.record_text, labels, task.card.privacy.max_records, str(site.data.path)
-    )
+    patients = cohort_of(site.data, read_rows(site.data.path), task.card)
     scorer, _ = build(task.card)
     return _Parts(pool(patients, scorer), scorer, source, answer)
 

@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.chain import Chain
+from client.cohorts import cohort_of
 from client.gate import log_counts
 from client.ledger import METRIC, Event, Ledger, releases
 from client.metric import RIGHT, WRONG, accuracy, interval, outcomes
 from client.opening import egress_log
 from client.outbox import Outbox
 from client.policy import afford_metric
-from client.records import cohort, read_rows
+from client.records import read_rows
 from client.round import Pool, pool
 from client.site import SiteFile
 from shared.card import Task
@@ -137,12 +138,10 @@ def _kinds(site: SiteFile, task: Task, prompt: Array) -> NDArray[np.int64]:
 
 def test_patients(site: SiteFile, task: Task, scorer: Scorer) -> Pool:
     """Return the patients that the site keeps for tests; raise `InputError` when it keeps none."""
-    where, card = site.data.path, task.card
+    where = site.data.path
     if site.data.split is None:
         raise InputError(f"{where}: no patients are kept for tests; name the column that says train or test in [data] split.")
-    labels = [label.name for label in card.labels]
-    how = replace(site.data.columns_map, part="test")
-    found = cohort(read_rows(where), how, card.record_text, labels, card.privacy.max_records, str(where))
+    found = cohort_of(site.data, read_rows(where), task.card, "test")
     if found.size == 0:
         raise InputError(f"{where}: column '{site.data.split}' says test of no row; without test patients there is no accuracy.")
     return pool(found, scorer)

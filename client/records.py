@@ -43,7 +43,7 @@ class Cohort:
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """How a table's columns map to the card: see `client.site.DataTable`. Rows of `part` are read."""
+    """How a table's columns map to the card: see `client.site.DataTable`. Rows of `part` are read; `table` is for messages."""
 
     label: str
     labels: Mapping[str, str]
@@ -51,6 +51,7 @@ class ColumnMap:
     patient: str | None = None
     split: str | None = None
     part: str = "train"
+    table: str = "data"
 
 
 def joined(parts: Sequence[Records]) -> Records:
@@ -90,21 +91,45 @@ def cohort(rows: Sequence[Row], how: ColumnMap, text: RecordText, labels: Sequen
     Raises:
         InputError: missing column, empty or unknown label, a cell that the template cannot say.
     """
-    _check_columns(rows, how, text, source)
-    _check_labels(how, labels, source)
-    owners, values = patients_of(rows, how, source), labels_of(rows, how, source)
+    fields = {name: how.columns.get(name, name) for name in text.names}
+    unknown = sorted(set(how.columns) - set(fields))
+    if unknown:
+        raise InputError(f"{source}: [data.columns] maps '{unknown[0]}', which the task card does not use; remove it.")
     records: list[tuple[str, int, int]] = []
     numbers: dict[str, int] = {}
     kept: Counter[str] = Counter()
-    for line, (row, owner, value) in enumerate(zip(rows, owners, values, strict=True), start=1):
-        if _part(row, how, source, line) != how.part:
-            continue
-        number = numbers.setdefault(owner, len(numbers))
-        kept[owner] += 1
-        if kept[owner] <= max_records:
-            records.append((_say(row, how, text, source, line), labels.index(how.labels[value]), number))
+    for entry in entries(rows, how, labels, list(fields.values()), source):
+        number = numbers.setdefault(entry.owner, len(numbers))
+        kept[entry.owner] += 1
+        if kept[entry.owner] <= max_records:
+            records.append((_say(entry, how, text, source), entry.label, number))
     texts, targets, patients = zip(*records, strict=True) if records else ((), (), ())
     return Cohort(texts, targets, patients, len(numbers))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the part that is read: its number from 1, its cells, its patient, and its label's index in the card."""
+
+    line: int
+    row: Row
+    owner: str
+    label: int
+
+
+def entries(rows: Sequence[Row], how: ColumnMap, labels: Sequence[str], wanted: Sequence[str], source: str) -> list[Entry]:
+    """Return the rows of the part `how.part` in file order; raise `InputError` where a column, label or patient is missing.
+
+    `wanted` are the columns that hold the record itself.
+    """
+    _check_columns(rows, how, wanted, source)
+    _check_labels(how, labels, source)
+    owners, values = patients_of(rows, how, source), labels_of(rows, how, source)
+    found = []
+    for line, (row, owner, value) in enumerate(zip(rows, owners, values, strict=True), start=1):
+        if _part(row, how, source, line) == how.part:
+            found.append(Entry(line, row, owner, labels.index(how.labels[value])))
+    return found
 
 
 def patients_of(rows: Sequence[Row], how: ColumnMap, source: str) -> list[str]:
@@ -126,7 +151,7 @@ def labels_of(rows: Sequence[Row], how: ColumnMap, source: str) -> list[str]:
             raise InputError(f"{source}: row {line}: label column '{how.label}' is empty; fill it or drop the row.")
         if str(value).strip() not in how.labels:
             mapped = ", ".join(how.labels)
-            raise InputError(f"{source}: row {line}: label '{value}' is not mapped; [data.labels] knows {mapped}.")
+            raise InputError(f"{source}: row {line}: label '{value}' is not mapped; [{how.table}.labels] knows {mapped}.")
         values.append(str(value).strip())
     return values
 
@@ -159,19 +184,16 @@ def _read_jsonl(path: Path) -> list[Row]:
     return rows
 
 
-def _check_columns(rows: Sequence[Row], how: ColumnMap, text: RecordText, source: str) -> None:
+def _check_columns(rows: Sequence[Row], how: ColumnMap, wanted: Sequence[str], source: str) -> None:
     if not rows:
         raise InputError(f"{source}: the table has no rows; give at least one patient.")
     have = {name for row in rows for name in row}
-    fields = {name: how.columns.get(name, name) for name in text.names}
-    unknown = sorted(set(how.columns) - set(fields))
-    if unknown:
-        raise InputError(f"{source}: [data.columns] maps '{unknown[0]}', which the task card does not use; remove it.")
-    wanted = [*fields.values(), how.label, *(c for c in (how.patient, how.split) if c)]
-    absent = next((column for column in wanted if column not in have), None)
+    needed = [*wanted, how.label, *(c for c in (how.patient, how.split) if c)]
+    absent = next((column for column in needed if column not in have), None)
     if absent is not None:
         there = ", ".join(sorted(have))
-        raise InputError(f"{source}: column '{absent}' is missing; the table has {there}. Map it in [data] or [data.columns].")
+        mend = "Map it in [data] or [data.columns]." if how.table == "data" else f"Name the column in [{how.table}]."
+        raise InputError(f"{source}: column '{absent}' is missing; the table has {there}. {mend}")
 
 
 def _part(row: Row, how: ColumnMap, source: str, line: int) -> str:
@@ -185,11 +207,11 @@ def _check_labels(how: ColumnMap, labels: Sequence[str], source: str) -> None:
     wrong = next((name for name in how.labels.values() if name not in labels), None)
     if wrong is not None:
         known = ", ".join(labels)
-        raise InputError(f"{source}: [data.labels] maps to '{wrong}', which is no label of the task card ({known}).")
+        raise InputError(f"{source}: [{how.table}.labels] maps to '{wrong}', which is no label of the task card ({known}).")
 
 
-def _say(row: Row, how: ColumnMap, text: RecordText, source: str, line: int) -> str:
+def _say(entry: Entry, how: ColumnMap, text: RecordText, source: str) -> str:
     try:
-        return text.render({name: row.get(how.columns.get(name, name)) for name in text.names})
+        return text.render({name: entry.row.get(how.columns.get(name, name)) for name in text.names})
     except InputError as error:
-        raise InputError(f"{source}: row {line}: {error}") from None
+        raise InputError(f"{source}: row {entry.line}: {error}") from None

@@ -1,12 +1,14 @@
 """The site file: the hospital's own TOML file. Nothing in it is ever set by the coordinator."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, model_validator
 
 from client.policy import Policy
 from client.records import ColumnMap
+from client.scan import ScanPolicy
 from shared.card import Positive, Sha256, SiteName
 from shared.errors import InputError
 from shared.privacy.accounting import MOST_NOISE
@@ -34,6 +36,36 @@ class CanaryFile(Table):
     """Of an audit site, which has canaries in place of patients: the file that `promptward canaries new` made."""
 
     file: Path
+
+
+class ImagesTable(DataTable):
+    """`[images]`: a manifest, a table of one row a file, names files, patients and labels; see docs/images.md."""
+
+    path: Path = Field(alias="manifest")
+    folder: Path
+    file: str = "file"  # the manifest's column that names the file, relative to the folder
+    skip_broken: bool = False  # leave out files that cannot be read, and list them, instead of refusing
+    burned_in: Literal["refuse", "allow"] = "refuse"  # DICOM files that say that text is burned into the picture
+    missing_patient: Literal["refuse", "file"] = "refuse"  # DICOM without a patient: refuse, or every file is one
+
+    @model_validator(mode="after")
+    def _no_columns(self) -> "ImagesTable":
+        if self.columns:
+            raise ValueError("columns says nothing of images; remove it")
+        return self
+
+    @property
+    def columns_map(self) -> ColumnMap:
+        """The mapping as the reader of records takes it."""
+        return replace(super().columns_map, table="images")
+
+    @property
+    def policy(self) -> ScanPolicy:
+        """What the hospital decides about its files; a manifest that names patients needs none in the files."""
+        return ScanPolicy(self.burned_in == "allow", self.patient is None and self.missing_patient == "refuse")
+
+
+Located = TypeVar("Located", bound=DataTable)
 
 
 class LedgerTable(Table):
@@ -79,36 +111,47 @@ class SiteFile(Table):
 
     schema_version: Literal[1] = Field(alias="schema")
     site: SiteName
-    table: DataTable | None = Field(default=None, alias="data")  # a hospital has [data], an audit site [canaries]
+    table: DataTable | None = Field(default=None, alias="data")  # a hospital has [data] or [images], an audit site [canaries]
+    images: ImagesTable | None = None
     canaries: CanaryFile | None = None
     ledger: LedgerTable
     policy: PolicyTable
     federation: FederationTable | None = None  # needed by `promptward join` only
 
     @model_validator(mode="after")
-    def _has_patients_or_canaries(self) -> "SiteFile":
-        if self.table is not None and self.canaries is not None:
-            raise ValueError("[data] and [canaries] exclude each other: canaries never stand beside patients; remove one")
-        if self.table is None and self.canaries is None:
-            raise ValueError("key 'data' is missing; add it")
+    def _one_kind_of_record(self) -> "SiteFile":
+        there = [name for name, table in (("data", self.table), ("images", self.images), ("canaries", self.canaries)) if table]
+        if "canaries" in there and len(there) > 1:
+            raise ValueError(f"[{there[0]}] and [canaries] exclude each other: canaries never stand beside patients; remove one")
+        if len(there) != 1:
+            raise ValueError(
+                "a site file has exactly one of [data] and [images]; give one" if there else "key 'data' is missing; add it"
+            )
         return self
 
     @property
     def data(self) -> DataTable:
-        """Where the patients are; raise `InputError` at an audit site, which has none."""
-        if self.table is None:
+        """Where the records are: `[data]`, or `[images]`, whose path is the manifest; raise `InputError` at an audit site."""
+        found = self.images or self.table
+        if found is None:
             raise InputError(f"site '{self.site}' is an audit site with [canaries]: it has no patients and no table to read.")
-        return self.table
+        return found
 
 
 def load_site(path: Path) -> SiteFile:
     """Load a site file with its paths made absolute; raise `InputError` naming file and key."""
     site = parse(SiteFile, read_text(path), str(path))
     home = path.resolve().parent
-    data = site.table and site.table.model_copy(update={"path": home / site.table.path})
     canaries = site.canaries and CanaryFile(file=home / site.canaries.file)
-    files = {"table": data, "canaries": canaries, "ledger": LedgerTable(path=home / site.ledger.path)}
+    files: dict[str, Table] = {"ledger": LedgerTable(path=home / site.ledger.path)}
+    files |= {"canaries": canaries} if canaries else {"images" if site.images else "table": at_home(site.data, home)}
     return site.model_copy(update=files | {"federation": _federation(site.federation, home)})
+
+
+def at_home(table: Located, home: Path) -> Located:
+    """Return the table with paths that were relative to the folder `home` made absolute."""
+    folder = {"folder": home / table.folder} if isinstance(table, ImagesTable) else {}
+    return table.model_copy(update={"path": home / table.path} | folder)
 
 
 def _federation(table: FederationTable | None, home: Path) -> FederationTable | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 import tomli_w
 
-from shared.card import Task
+from shared.card import Task, TaskCard
 from shared.keys import key_file_name
 from shared.privacy.planned import epsilon_of_plan
 from shared.template import FieldTable
@@ -58,7 +58,6 @@ def next_steps(invitation: Invitation, site: str) -> bytes:
 
 def _facts(invitation: Invitation, site: str) -> dict[str, object]:
     card, stem = invitation.task.card, key_file_name(site)
-    template = card.template
     return {
         "site": site,
         "card": card,
@@ -67,8 +66,15 @@ def _facts(invitation: Invitation, site: str) -> dict[str, object]:
         "epsilon": invitation.epsilon,
         "stem": stem,
         "shell_name": ("-- " if site.startswith("-") else "") + shlex.quote(site),
-        "fields": [(name, _hint(template.fields.get(name, FieldTable()))) for name in card.record_text.names] if template else [],
+        "fields": _fields(card),
     }
+
+
+def _fields(card: TaskCard) -> list[tuple[str, str]]:
+    """Return each field of the template with a hint; none where records are images."""
+    if card.template is None:
+        return []
+    return [(name, _hint(card.template.fields.get(name, FieldTable()))) for name in card.record_text.names]
 
 
 def _hint(field: FieldTable) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shared.backbones.protocol import Position, Readout
 from shared.errors import InputError
+from shared.pixels import ImageTable
 from shared.template import FieldTable, RecordText
 from shared.toml import Table, digest, parse, read_text
 
@@ -186,7 +187,8 @@ class TaskCard(Table):
     labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=100)]
     backbone: BackboneTable
     prompt: PromptTable = PromptTable()
-    template: TemplateTable | None = None  # of texts; images have none
+    template: TemplateTable | None = None  # where records are texts
+    image: ImageTable | None = None  # where they are images
     privacy: PrivacyTable
     plan: PlanTable
     audit: AuditTable | None = None
@@ -200,6 +202,8 @@ class TaskCard(Table):
             raise ValueError("two labels have the same name; name each label once")
         if self.prompt.rows == 0 and not self.prompt.label_rows:
             raise ValueError("[prompt] has neither rows nor label_rows, so nothing could be trained; give one")
+        if self.template is not None and self.image is not None:
+            raise ValueError("[template] makes records sentences and [image] makes them images; give one of them")
         return self
 
     @model_validator(mode="after")
@@ -217,10 +221,17 @@ class TaskCard(Table):
 
     @property
     def record_text(self) -> RecordText:
-        """The template that turns a record into a sentence; raise `InputError` where the records are images."""
+        """The template that turns a record into a sentence; raise `InputError` where records are images."""
         if self.template is None:
             raise InputError("key 'template' is missing; add a [template] that says how a record becomes a text.")
         return RecordText(self.template.text, dict(self.template.fields))
+
+    @property
+    def picture(self) -> ImageTable:
+        """How a picture becomes the model's input; raise `InputError` where the card does not say."""
+        if self.image is None:
+            raise InputError("key 'image' is missing; add an [image] that says how a picture becomes the model's input.")
+        return self.image
 
     @property
     def hospitals(self) -> tuple[str, ...]:

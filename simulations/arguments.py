@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aggregation", help="sum, trimmed-mean, median or krum instead of the card's (docs/robustness.md)")
     parser.add_argument("--tolerate", type=int, help="lying sites that trimmed-mean and krum withstand")
     parser.add_argument("--split", type=int, default=43, help="seed of the train/test split (default: 43, FLamby's)")
-    parser.add_argument("--data", help="a study file (TOML) with your own table, or synthetic:COUNT for made-up patients")
+    parser.add_argument(
+        "--data", help="a study file (TOML) with your own table or images, the .npz of an image card, or synthetic:COUNT"
+    )
     parser.add_argument(
         "--engine",
         choices=["in-process", "batched"],

@@ -9,6 +9,7 @@ import tomli_w
 
 from shared.card import NEED_TOLERATE, Task
 from shared.errors import InputError
+from simulations.chest import chest_study
 from simulations.heart import FLAMBY_SEED, heart_study
 from simulations.partition import Scheme
 from simulations.schedule import Schedule
@@ -62,14 +63,23 @@ class Options:
     @property
     def published_split(self) -> bool:
         """Whether results stand on the rows, sites and split that the card's references were measured on."""
-        return self.data is None and self.partition == "natural" and self.split == FLAMBY_SEED
+        return (self.data is None or self.demonstrates_images) and self.partition == "natural" and self.split == FLAMBY_SEED
+
+    @property
+    def demonstrates_images(self) -> bool:
+        """Whether the patients are those of the chest X-ray demonstration: the card pins the .npz file that `data` names."""
+        return self.data is not None and self.data.endswith(".npz")
 
     def study(self, task: Task) -> Study:
         """Read the patients."""
         if self.data is not None and self.data.startswith(PREFIX):
             return synthetic_study(self.data, task.card, self.split)
+        if self.data is not None and self.demonstrates_images:
+            return chest_study(Path(self.data), task.card)
         if self.data is not None:
             return load_study(Path(self.data), self.split)
+        if task.card.image is not None:
+            raise InputError(f"card '{task.card.name}' reads images; name them with --data, a study file or the card's .npz.")
         return heart_study(task.card.files, self.split)
 
     def save(self, out: Path) -> None:
@@ -144,6 +154,8 @@ def _roster(task: Task, sites: int | None, options: Options, study: Study) -> li
         width = len(str(count))
         return [f"site-{number:0{width}d}" for number in range(1, count + 1)]
     natural = natural_sites(study) if options.data else list(task.card.hospitals)
+    if set(natural) == set(task.card.hospitals):
+        natural = list(task.card.hospitals)  # the same hospitals are the same card, whatever the table's order
     if sites is not None and sites != len(natural):
         raise InputError(
             f"--sites {sites}: the natural partition has {len(natural)} sites; "

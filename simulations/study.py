@@ -2,15 +2,17 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from client.cohorts import pictures_of
+from client.images import Source, image_cohort
 from client.records import Cohort, ColumnMap, Row, cohort, labels_of, patients_of, read_rows
-from client.site import DataTable
+from client.site import DataTable, ImagesTable, at_home
 from shared.card import TaskCard
 from shared.errors import InputError
 from shared.toml import Table, parse, read_text
@@ -26,21 +28,42 @@ class StudyTable(DataTable):
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.34  # used where no `split` column says train or test
 
 
+class StudyImagesTable(ImagesTable):
+    """`[images]` of a study file, with the same two keys more."""
+
+    site: str | None = None
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.34
+
+
 class StudyFile(Table):
-    """A study file for `promptward simulate --data`: one table with the patients of all sites."""
+    """A study file for `promptward simulate --data`: one table, or manifest of images, with the patients of all sites."""
 
     schema_version: Literal[1] = Field(alias="schema")
-    data: StudyTable
+    data: StudyTable | None = None  # this, or
+    images: StudyImagesTable | None = None
+
+    @property
+    def table(self) -> StudyTable | StudyImagesTable:
+        """Where the records are; raise `InputError` unless exactly one table says so."""
+        if self.data is not None and self.images is None:
+            return self.data
+        if self.images is None or self.data is not None:
+            raise InputError("a study file has exactly one of [data] and [images]; give one.")
+        return self.images
 
 
 @dataclass(frozen=True)
 class Study:
-    """Rows of all sites, how their columns map to the card, and the hospital of each row (empty: nobody knows)."""
+    """Rows of all sites, how their columns map to the card, and the hospital of each row (empty: nobody knows).
+
+    `pictures` says for a card where the rows' images are; None: the rows are the records.
+    """
 
     rows: Sequence[Row]
     columns: ColumnMap
     hospitals: Sequence[str]
     source: str
+    pictures: Callable[[TaskCard], Source] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +76,8 @@ class SitePatients:
 
 def load_study(path: Path, seed: int) -> Study:
     """Read a study file and its table; raise `InputError` naming file and key."""
-    data = parse(StudyFile, read_text(path), str(path)).data
-    table = path.resolve().parent / data.path
+    data = at_home(parse(StudyFile, read_text(path), str(path)).table, path.resolve().parent)
+    table = data.path
     rows = read_rows(table)
     columns = data.columns_map
     hospitals: list[str] = []
@@ -65,7 +88,7 @@ def load_study(path: Path, seed: int) -> Study:
         hospitals = [str(row[data.site]).strip() for row in rows]
     if data.split is None:
         rows, columns = _split(rows, columns, data.test_share, seed, str(table)), replace(columns, split=SPLIT)
-    return Study(rows, columns, hospitals, str(table))
+    return Study(rows, columns, hospitals, str(table), pictures_of(data) if isinstance(data, ImagesTable) else None)
 
 
 def deal_out(study: Study, card: TaskCard, scheme: Scheme, sites: Sequence[str], seed: int) -> dict[str, SitePatients]:
@@ -91,13 +114,19 @@ def _parts(rows: Sequence[Row], study: Study, card: TaskCard, site: str) -> Site
     if not rows:
         raise InputError(f"{study.source}: site '{site}' has no patients; take it off the roster or give it some.")
     labels = [label.name for label in card.labels]
-    read = {
-        part: cohort(rows, replace(study.columns, part=part), card.record_text, labels, card.privacy.max_records, study.source)
-        for part in ("train", "test")
-    }
+    read = {part: _cohort(rows, replace(study.columns, part=part), study, card, labels) for part in ("train", "test")}
     if read["train"].size == 0:
         raise InputError(f"{study.source}: site '{site}' has no training patients; give it at least one.")
     return SitePatients(read["train"], read["test"])
+
+
+def _cohort(rows: Sequence[Row], how: ColumnMap, study: Study, card: TaskCard, labels: Sequence[str]) -> Cohort:
+    most = card.privacy.max_records
+    if study.pictures is not None:
+        return image_cohort(rows, how, study.pictures(card), card.picture, labels, most)
+    if card.image is not None:
+        raise InputError(f"{study.source}: the card reads images; name a study file with [images].")
+    return cohort(rows, how, card.record_text, labels, most, study.source)
 
 
 def _natural(study: Study, sites: Sequence[str]) -> list[str]:

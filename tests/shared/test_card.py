@@ -66,7 +66,7 @@ def test_a_wrong_card_gets_one_sentence(backbone_folder: Path, old: str, new: st
 
 
 def test_an_unknown_name_lists_the_shipped_cards() -> None:
-    with pytest.raises(InputError, match="shipped cards: heart-disease"):
+    with pytest.raises(InputError, match="shipped cards: chest-mirrored, chest-xray, heart-disease"):
         Task.load("hart-disease")
 
 
