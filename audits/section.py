@@ -1,8 +1,10 @@
 """What every audit hands to the report: verdicts on claims, findings, tables, and what the pictures are drawn from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -112,4 +114,13 @@ def section_of(title: str, verdicts: Sequence[Verdict], **parts: Any) -> Section
 
 def as_json(section: Section) -> dict[str, Any]:
     """Return a section for `audit.json`, without its tables."""
-    return {name: value for name, value in asdict(section).items() if name != "tables"}
+    return {name: _plain(value) for name, value in asdict(section).items() if name != "tables"}
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON's own types for numpy's numbers and arrays, wherever they stand."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

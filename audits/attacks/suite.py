@@ -1,6 +1,6 @@
 """All attacks on updates and prompts, in one call."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from audits.attacks import attribute, gallery, labels, membership, released, source
 from audits.attacks.alone import alone
@@ -12,8 +12,8 @@ from audits.subject import Subject
 PUBLIC = 5  # seed of made-up patients and of who is where, which nobody has to guess; noise has none
 
 
-def run(subject: Subject, cohorts: Mapping[str, Seen] | None, thorough: bool, sizes: Sizes | None = None) -> list[Section]:
-    """Return a section an attack.
+def run(subject: Subject, cohorts: Mapping[str, Seen] | None, thorough: bool, sizes: Sizes | None = None) -> Iterator[Section]:
+    """Give a section an attack.
 
     Args:
         subject: the card, its scorer, the prompts that were broadcast, and the step that is attacked.
@@ -24,13 +24,11 @@ def run(subject: Subject, cohorts: Mapping[str, Seen] | None, thorough: bool, si
     sizes = sizes or (THOROUGH if thorough else Sizes())
     patients = distinct(subject, sizes.candidates, PUBLIC)
     draws = draw(subject, patients, sizes, PUBLIC)
+    yield gallery.attack(subject, draws)
     one = alone(subject, sizes, PUBLIC + 1)
+    yield labels.attack(subject, one, draws, patients.labels.numpy())
+    yield attribute.attack(subject, one)
     sites = roam(subject, sizes, PUBLIC + 2)
-    return [
-        gallery.attack(subject, draws),
-        labels.attack(subject, one, draws, patients.labels.numpy()),
-        attribute.attack(subject, one),
-        membership.attack(subject, sites, cohorts, sizes, PUBLIC + 3),
-        source.attack(subject, sites),
-        released.attack(subject, sizes, PUBLIC + 4),
-    ]
+    yield source.attack(subject, sites)
+    yield membership.attack(subject, sites, cohorts, sizes, PUBLIC + 3)
+    yield released.attack(subject, sizes, PUBLIC + 4)
