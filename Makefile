@@ -25,7 +25,7 @@ demo: install
 	$(BIN)/promptward simulate
 
 test: check
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist worksteal
 
 soak: install
 	PROMPTWARD_SOAK_ROUNDS=50 $(BIN)/python -m pytest tests/federation/test_survive.py -k soak
