@@ -14,8 +14,8 @@ from audits.canary_evidence import LEVEL, STRICT, Row
 from audits.canary_site import Watched
 from audits.guesses import guess, preregister, scores
 from audits.one_run import Claim, noise_bound, poisson, rejects
-from audits.subject import Subject, made_up
-from client.round import Pool, patient_gradients, pool
+from audits.subject import Subject, made_up_pool
+from client.round import Pool, patient_gradients
 from shared.privacy.mechanism import decode
 from shared.privacy.source import SecureSource, uniform
 
@@ -53,9 +53,9 @@ def data_canaries(subject: Subject, place: Watched, patients: int) -> Row:
 def _contrary(subject: Subject, patients: int) -> Pool:
     """Return made-up patients with the label that the first prompt thinks least likely."""
     seed = int(SecureSource().stream("patients").words(1)[0] >> np.uint64(33))
-    texts = pool(made_up(subject.task, patients, seed), subject.scorer)
-    least = subject.scorer.probabilities(texts.hidden, torch.from_numpy(np.array(subject.prompts[0]))).argmin(1)  # (N,)
-    return replace(texts, labels=least)
+    found = made_up_pool(subject, patients, seed)
+    least = subject.scorer.probabilities(found.hidden, torch.from_numpy(np.array(subject.prompts[0]))).argmin(1)  # (N,)
+    return replace(found, labels=least)
 
 
 def _clipped(subject: Subject, everyone: Pool, prompt: NDArray[np.float32], clip_norm: float) -> NDArray[np.float64]:

@@ -1,8 +1,13 @@
 """The layers that put the installed code to the test, on made-up patients and on whoever the auditor may know: L0 to L2, L4, L5."""
 
-from collections.abc import Iterator, Mapping
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 
 from audits import canary_audit
 from audits.attacks import coordinator, recovery, suite
@@ -17,11 +22,13 @@ from audits.subject import Subject
 from client.round import pool
 from shared.privacy.mechanism import Update, decode
 
+TOGETHER = 2  # pieces of work at a time; more would only take more memory
+
 
 def installed_sections(
     subject: Subject, updates: Mapping[str, Mapping[int, Update]], known: Mapping[str, Known] | None, thorough: bool
 ) -> Iterator[Section]:
-    """Give one section after the other, cheap ones first.
+    """Give one section after the other, cheap ones first; dear ones run two at a time, on one processor each.
 
     Args:
         subject: the card, its model, the run's broadcast prompts, and the installed step.
@@ -33,11 +40,28 @@ def installed_sections(
     yield replay(subject)
     yield residual(subject)
     yield inclusion(subject)
-    yield canary_audit.shadow(subject)
-    yield coordinator.audit(subject, thorough)
-    yield from suite.run(subject, _seen(subject, updates, known or {}) or None, thorough)
+    fresh = secrets.randbits(32)  # a malicious coordinator's luck is another one every time
+    parts: list[Callable[[], list[Section]]] = [
+        lambda: [canary_audit.shadow(subject)],
+        lambda: [coordinator.audit(subject, thorough, fresh)],
+        *suite.parts(subject, _seen(subject, updates, known or {}) or None, thorough),
+    ]
     if subject.task.card.template is not None:  # words are of texts
-        yield from recovery.run(subject, thorough)
+        parts.append(lambda: recovery.run(subject, thorough))
+    with _one_thread_each(), ThreadPoolExecutor(min(TOGETHER, os.cpu_count() or 1)) as pool_:
+        for done in pool_.map(lambda part: part(), parts):
+            yield from done
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep torch from cutting its small matrices in pieces: several pieces of work at once make better use of the processors."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _seen(subject: Subject, updates: Mapping[str, Mapping[int, Update]], known: Mapping[str, Known]) -> dict[str, Seen]:

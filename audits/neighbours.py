@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from audits.recorded import known, known_pool, last
-from audits.subject import Subject, made_up
+from audits.subject import Subject, made_up_cohort
 from client.records import Cohort
 from client.round import Pool, pool
 from shared.scoring import Scorer
@@ -80,14 +80,15 @@ def coins(subject: Subject) -> Iterator[Case]:
 
 def _model_cases(subject: Subject, seed: int) -> Iterator[Case]:
     records = max(2, subject.task.card.privacy.max_records)
-    cohort = made_up(subject.task, 3, seed, records)
+    cohort = made_up_cohort(subject, 3, seed, records)
     own = pool(cohort, subject.scorer)
-    long = pool(_longer(cohort, _room(subject, int(own.hidden.mask[-1].sum()))), subject.scorer)
     sick = replace(own, hidden=replace(own.hidden, states=own.hidden.states.clone()))
     sick.hidden.states[-1] = float("nan")
     yield Case("alone, on the card's model", last(own), subject.scorer)
     yield Case("several records, on the card's model", own, subject.scorer)
-    yield Case("a record up to ten times as long", long, subject.scorer)
+    if cohort.texts:  # images have one size
+        long = pool(_longer(cohort, _room(subject, int(own.hidden.mask[-1].sum()))), subject.scorer)
+        yield Case("a record up to ten times as long", long, subject.scorer)
     yield Case("states that are not finite", sick, subject.scorer)
 
 

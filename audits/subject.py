@@ -110,8 +110,13 @@ def made_up_images(subject: Subject, patients: int, seed: int, records: int = 1)
     return Cohort((), labels, tuple(i // records for i in range(len(images))), patients, images)
 
 
+def made_up_cohort(subject: Subject, patients: int, seed: int, records: int = 1) -> Cohort:
+    """Return made-up patients of the card's kind: `made_up` sentences, or `made_up_images`."""
+    if subject.task.card.template is None:
+        return made_up_images(subject, patients, seed, records)
+    return made_up(subject.task, patients, seed, records)
+
+
 def made_up_pool(subject: Subject, patients: int, seed: int, records: int = 1) -> Pool:
     """Return made-up patients of the card's kind in memory."""
-    if subject.task.card.template is None:
-        return pool(made_up_images(subject, patients, seed, records), subject.scorer)
-    return pool(made_up(subject.task, patients, seed, records), subject.scorer)
+    return pool(made_up_cohort(subject, patients, seed, records), subject.scorer)

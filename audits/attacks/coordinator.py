@@ -32,7 +32,7 @@ from shared.privacy.source import SimulationSource, Source
 from shared.wire import Request, pack_request, sha256, unpack_reply, unpack_request
 
 TITLE = "What can a malicious coordinator make a hospital do?"
-PATIENTS, TRIALS, MOST_TRIALS = 4, 100, 600
+PATIENTS, TRIALS, MOST_TRIALS = 4, 300, 1200
 LEVEL = 1e-3  # of the membership verdict, and of each look at noise
 ROUNDS = 3  # rounds that the budget of the budget attack allows
 RUN = "attack"

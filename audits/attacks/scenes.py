@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from audits.attacks.decoding import Background, drawn_at_rate, log_likelihood_ratios
 from audits.attacks.view import Numbers, answered, clipped_gradients, noise_of, one_release, some, spread
-from audits.subject import Subject, made_up
+from audits.subject import Subject, made_up, made_up_pool
 from client.records import Cohort
 from client.round import Pool, pool
 from shared.prompt import Array
@@ -53,10 +53,12 @@ THOROUGH = Sizes(draws=240, control_draws=24, targets=200, repeats=10, roamers=4
 
 
 def distinct(subject: Subject, count: int, seed: int) -> Pool:
-    """Return up to `count` made-up patients of whom no two have the same text.
+    """Return up to `count` made-up patients of whom no two have the same text; no two images of noise are alike.
 
     Twins cannot be told apart by anybody; nor, of two labels, can the same text with either: their gradients are parallel.
     """
+    if subject.task.card.template is None:
+        return made_up_pool(subject, count, seed)
     drawn = made_up(subject.task, 4 * count, seed)
     found = dict(zip(reversed(drawn.texts), reversed(drawn.labels), strict=True))
     texts = list(dict.fromkeys(drawn.texts))[:count]

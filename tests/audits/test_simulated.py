@@ -7,23 +7,7 @@ from typing import Any
 import pytest
 
 import promptward
-from tests.conftest import card_text
-
-
-@pytest.fixture
-def run(tmp_path: Path, backbone_folder: Path) -> Path:
-    rows = [f"{20 + n},{50 + n},{'pos' if n > 30 else 'neg'},{'North' if n % 2 else 'South'}" for n in range(60)]
-    (tmp_path / "rows.csv").write_text("age,pulse,dx,place\n" + "\n".join(rows) + "\n")
-    (tmp_path / "study.toml").write_text(
-        'schema = 1\n[data]\npath = "rows.csv"\nlabel = "dx"\nlabels = { neg = "well", pos = "sick" }\nsite = "place"\n'
-    )
-    (tmp_path / "card.toml").write_text(card_text(backbone_folder).replace("rounds = 6", "rounds = 2"))
-    return tmp_path / "run"
-
-
-def simulated(run: Path, *more: str) -> None:
-    words = ["simulate", str(run.parent / "card.toml"), "--data", str(run.parent / "study.toml"), "--out", str(run), *more]
-    assert promptward.main(words) == 0
+from tests.audits.conftest import simulated
 
 
 def agreement(run: Path) -> dict[str, Any]:
