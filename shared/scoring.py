@@ -13,7 +13,7 @@ from torch.nn import functional
 from shared.backbone import Backbone, Hidden, Records, load_backbone
 from shared.card import TaskCard
 from shared.errors import InputError
-from shared.prompt import Array, PromptShape, initial_rows
+from shared.prompt import Array, PromptShape, initial_rows, random_rows
 from shared.reuse import PREFIX, trained_start
 
 COSINE_SCALE = 20.0  # of a card that names no scale and whose labels are scored by cosines
@@ -169,7 +169,7 @@ def _label_rows(card: TaskCard, bare: Scorer, rows: Tensor, public: Tensor) -> T
     images, labels = bare.backbone.public_images, card.labels
     if images is None:
         return functional.normalize(bare.embed([label.text for label in labels], rows) - public, dim=-1)
-    start = torch.randn(len(labels), bare.backbone.dim, generator=torch.Generator().manual_seed(0))  # a public constant
+    start = random_rows(len(labels), bare.backbone.dim)  # (L, D)
     for number, label in enumerate(labels):
         mine = images.images[np.array(images.labels) == label.name]  # (n, C, H, W)
         if len(mine):

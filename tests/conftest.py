@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -23,6 +24,9 @@ from shared.card import Task
 from shared.prompt import Array
 from shared.scoring import Scorer, build
 from tests.books import Files, play
+
+settings.register_profile("promptward", deadline=None)  # a busy machine is no failure
+settings.load_profile("promptward")
 
 WORDS = [
     "[PAD]",

@@ -30,7 +30,7 @@ schema = 1
 name = "tiny"
 title = "A tiny task"
 labels = [{{ name = "well", text = "{well}" }}, {{ name = "sick", text = "{sick}" }}]
-backbone = {{ source = "folder:{folder}", fingerprint = "{fingerprint}", dtype = "{dtype}" }}
+backbone = {{ source = "folder:{folder}", fingerprint = "{fingerprint}", dtype = "{dtype}", max_tokens = 28 }}
 {template}
 
 [prompt]

@@ -102,5 +102,5 @@ def test_what_is_no_prompt_of_this_model_is_refused(
     with pytest.raises(InputError, match=said):
         adopt(peft_folder(tmp_path / "theirs", width, kind), f"folder:{backbone_folder}", tmp_path / "ours")
     shutil.rmtree(tmp_path / "theirs")
-    with pytest.raises(InputError, match="neither a prompt of ours nor PEFT"):
+    with pytest.raises(InputError, match="this is not a whole PEFT folder"):
         adopt(tmp_path, f"folder:{backbone_folder}", tmp_path / "ours")

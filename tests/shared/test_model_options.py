@@ -58,7 +58,7 @@ def replaced_rows(family: Family, folder: Path) -> Task:
 def test_a_long_text_loses_its_beginning_and_an_empty_one_is_no_error(name: str, tmp_path: Path) -> None:
     family = BY_NAME[name]
     task = family.task(family.write(tmp_path))
-    short = Task.parse(task.text.replace("dtype =", "max_tokens = 4, dtype ="), "short.toml")
+    short = Task.parse(task.text.replace("max_tokens = 28", "max_tokens = 4"), "short.toml")
     scorer, start = build(short.card)
     prompt = torch.from_numpy(start)
     long, tail = scorer.read(["the the the age high pulse fast"]), scorer.read(["is is is age high pulse fast"])
