@@ -30,7 +30,7 @@ schema = 1
 name = "tiny"
 title = "A tiny task"
 labels = [{{ name = "well", text = "{well}" }}, {{ name = "sick", text = "{sick}" }}]
-backbone = {{ source = "folder:{folder}", fingerprint = "{fingerprint}", dtype = "{dtype}", max_tokens = 28 }}
+backbone = {{ source = "folder:{folder}", fingerprint = "{fingerprint}", dtype = "{dtype}", max_tokens = {tokens} }}
 {template}
 
 [prompt]
@@ -226,6 +226,7 @@ class Family:
         words = {"well": "", "sick": ""} if self.images else {"well": "low", "sick": "high slow"}
         lines = "\n".join(line for line in (self.prompt, prompt) if line)
         facts = words | {"folder": folder, "fingerprint": fingerprint(folder), "dtype": dtype}
+        facts |= {"tokens": 128 if self.bytes else 28}  # a byte each, or a word
         return Task.parse(CARD.format(template=template, prompt=lines, **facts), f"{self.name}.toml")
 
     def records(self) -> Any:

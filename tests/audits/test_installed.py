@@ -21,6 +21,7 @@ from tests.audits.conftest import simulated
 @pytest.mark.slow
 def test_every_layer_is_in_the_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     simulated(run)
+    capsys.readouterr()
     code = promptward.main(["audit", str(run), "--json"])
     facts: dict[str, Any] = json.loads(capsys.readouterr().out)
     sections = {title: audit for title, audit in facts["audits"].items() if title != "agreement"}
