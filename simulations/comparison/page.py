@@ -28,19 +28,21 @@ def write_page(result: Mapping[str, Any], path: Path) -> None:
 
 def closing_table(result: Mapping[str, Any]) -> Group:
     """Return what a person reads when a comparison ends."""
-    table = Table(box=SIMPLE_HEAD, title=f"{result['title']}: {len(result['sites'])} sites, equal {result['equal']}")
-    table.add_column("method")
-    for name in ("setting", "pooled AUC", "mean of sites", "bytes/round", "rounds", "s", "ε"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=f"{result['title']}: {len(result['sites'])} sites, equal {result['equal']}",
+    )
+    for name in ("method", "pooled AUC", "sites", "bytes", "rounds", "ε"):
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for row in result["rows"]:
         table.add_row(
-            row["title"],
-            row["setting"],
-            spread(row["metrics"]["pooled_auc"]),
-            spread(row["metrics"]["mean_of_sites_accuracy"]),
+            f"{row['method']}, {row['setting']}",
+            spread({**row["metrics"]["pooled_auc"], "std": None}),
+            f"{row['metrics']['mean_of_sites_accuracy']['mean']:.3f}",
             size(row["bytes_up_per_site_round"]),
             "–" if row["rounds"] is None else str(row["rounds"]),
-            f"{row['seconds']:.0f}",
             number(row["epsilon"]),
         )
     said = result["recommendation"]
