@@ -35,7 +35,7 @@ def main() -> None:
         method = METHODS[args.method].build(split)
         sites = {name: split.patients(number) for number, name in enumerate(split.sites)}
         for rate in args.rates:
-            plan = plan_of(task.card, Tuning(rate, args.clip, args.rounds), method.start.size, None)
+            plan = plan_of(task.card, Tuning(rate, args.clip, args.rounds), method.start.size)
             theta = train(method, split.records, sites, plan, SimulationSource(100 + seed), "tuning")
             area = auc(method.probabilities(torch.from_numpy(theta)), split.test_labels)
             assert area is not None

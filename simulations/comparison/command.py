@@ -39,7 +39,6 @@ class Asked:
     methods: Mapping[str, Known]
     settings: tuple[Setting, ...]
     options: Options
-    epsilon: float | None
     equal: str
     margin: float
     out: Path
@@ -81,7 +80,7 @@ def _asked(args: argparse.Namespace) -> Asked:
     out = args.out or Path("runs") / f"compare-{Path(args.task).stem}-{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}"
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "runs").is_dir())):
         raise InputError(f"{out}: this exists and is no comparison's folder; name another with --out.")
-    return Asked(chosen(names, args.set), settings, options, args.epsilon, args.equal, args.margin, out)
+    return Asked(chosen(names, args.set), settings, options, args.equal, args.margin, out)
 
 
 def _compare(split: Split, asked: Asked, console: Console) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def _compare(split: Split, asked: Asked, console: Console) -> dict[str, Any]:
         "digest": split.task.digest,
         "partition": asked.options.partition,
         "split": asked.options.split,
-        "data": asked.options.data,
+        "patients": split.digest,
     }
     shelf, rows, left_out, prompt = Shelf(asked.out / "runs", facts), [], [], None
     for name, known in asked.methods.items():
@@ -102,8 +101,7 @@ def _compare(split: Split, asked: Asked, console: Console) -> dict[str, Any]:
         tuning = replace(known.tuning, rounds=rounds)
         shares = {"local": 1 / len(split.sites), "federated": 1.0, "pooled": 1.0}
         plans: dict[Setting, Plan] = {
-            setting: plan_of(split.task.card, tuning, method.start.size, asked.epsilon, shares[setting])
-            for setting in asked.settings
+            setting: plan_of(split.task.card, tuning, method.start.size, shares[setting]) for setting in asked.settings
         }
         for setting in asked.settings:
             seeds = range(min(asked.options.seeds, tuning.seeds or asked.options.seeds))
@@ -130,7 +128,7 @@ def _pace(split: Split, asked: Asked, name: str, method: Method) -> float:
     path = asked.out / PACE
     known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     if name not in known:
-        plan = plan_of(split.task.card, asked.methods[name].tuning, method.start.size, asked.epsilon)
+        plan = plan_of(split.task.card, asked.methods[name].tuning, method.start.size)
         known[name] = seconds_a_round(method, split, plan.mechanism)
         path.write_text(json.dumps(known, indent=2) + "\n")
     return known[name]

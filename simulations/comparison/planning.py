@@ -22,22 +22,21 @@ from simulations.comparison.training import Plan, fitting, noised_sum
 MOST_TIMES = 10  # a small method gets at most so many times the card's rounds
 
 
-def plan_of(card: TaskCard, tuning: Tuning, numbers: int, wanted: float | None, share: float = 1.0) -> Plan:
-    """Return the public numbers of a training.
+def plan_of(card: TaskCard, tuning: Tuning, numbers: int, share: float = 1.0) -> Plan:
+    """Return the public numbers of a training that spends what the card spends.
 
     Args:
         card: gives the rate, delta and the server's step; a round is one noised sum, and sites' updates are added.
         tuning: of the method; None is the card's.
         numbers: K, the trained numbers: `training.fitting` says which path they go.
-        wanted: epsilon that the training spends, or None: what the card spends, with the card's own noise.
         share: of all patients that the parties hold: the public denominator is that part of the card's.
     """
     filled = tuning.filled(card)
     bare = fitting(Mechanism(card.privacy.sample_rate, filled.clip_norm, 1.0), numbers)
-    if wanted is None and filled.rounds == releases_of(card):
+    if filled.rounds == releases_of(card):
         noise = mechanism_of(card).noise_multiplier
     else:
-        target = wanted or spent_by(Plan(mechanism_of(card), rule_of(card), releases_of(card)), card)
+        target = spent_by(Plan(mechanism_of(card), rule_of(card), releases_of(card)), card)
         noise = calibrate(target, card.privacy.delta, card.privacy.sample_rate, filled.rounds, STEPS if bare.exact else None)
     late = round(card.plan.average_last * filled.rounds)
     rule = replace(

@@ -1,5 +1,7 @@
 """One task and one split, as every method of a comparison sees it: all sites' patients, site after site."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +53,13 @@ class Split:
     test_site: NDArray[np.int64]
     raw: tuple[Cells, Cells]
     words: tuple[Cells, Cells]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the table as it was dealt out: another cell, label, patient or site gives another."""
+        parts = [self.raw, self.words, self.labels.tolist(), self.test_labels.tolist(), self.test_site.tolist()]
+        owned = [[mine.tolist() for mine in self.records], self.first.tolist(), self.sites]
+        return hashlib.sha256(json.dumps([parts, owned]).encode()).hexdigest()
 
     def patients(self, site: int) -> NDArray[np.int64]:
         """Return the numbers of a site's patients."""

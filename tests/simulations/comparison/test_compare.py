@@ -95,9 +95,9 @@ def test_equal_time_goes_by_the_folders_own_measurement(home: Path, tmp_path: Pa
 
 def test_every_plan_of_a_method_spends_the_same(split: Split) -> None:
     card = split.task.card
-    usual = spent_by(plan_of(card, Tuning(), 64, None), card)
+    usual = spent_by(plan_of(card, Tuning(), 64), card)
     for rounds, numbers in ((12, 64), (12, 2**25)):
-        plan = plan_of(card, Tuning(rounds=rounds), numbers, None)
+        plan = plan_of(card, Tuning(rounds=rounds), numbers)
         assert spent_by(plan, card) == pytest.approx(usual, rel=0.005)
         assert spent_by(plan, card) <= usual + 1e-9
         assert plan.mechanism.exact == (numbers == 64)
@@ -129,6 +129,20 @@ def test_wrong_input_is_one_sentence(
 def test_a_folder_of_something_else_is_left_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(home) == 2
     assert "this exists and is no comparison's folder" in capsys.readouterr().err
+
+
+def test_another_table_is_another_training(home: Path, tmp_path: Path) -> None:
+    for name in ("rows.csv", "study.toml"):
+        (tmp_path / name).write_text((home / name).read_text())
+    words = ["compare", "card.toml", "--data", str(tmp_path / "study.toml"), "--methods", "logistic", "--settings", "local"]
+    words += ["--split", "3", "--seeds", "1", "--set", "prompt.seeds=1", "--out", str(tmp_path / "out")]
+    kept, times = tmp_path / "out" / "runs" / "logistic-local-0.npz", []
+    for change in (("p0,", "p0,"), ("p0,", "p0,"), ("pos", "neg")):
+        text = (tmp_path / "rows.csv").read_text()
+        (tmp_path / "rows.csv").write_text(text.replace(*change, 1))
+        assert promptward.main(words) == 0
+        times.append(kept.stat().st_mtime_ns)
+    assert times[0] == times[1] != times[2]
 
 
 def test_a_split_without_a_label_is_refused(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
