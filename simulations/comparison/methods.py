@@ -1,7 +1,7 @@
 """The names of all methods, and the public numbers that each is trained with.
 
-Learning rates were chosen among three tries each on splits of the heart-disease study other than the published one; docs/compare.md
-says which, and what was not tried. The card's prompt and its variants keep the card's numbers, also chosen on other splits.
+Where a learning rate stands here, it was chosen on splits of the heart-disease study other than the published one, except that of
+full fine-tuning, which is a usual one; docs/compare.md lists every try. The others have the card's numbers.
 """
 
 from collections.abc import Callable, Mapping, Sequence

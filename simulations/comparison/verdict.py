@@ -83,7 +83,7 @@ def recommend(contrasts: Sequence[Contrast], margin: float, sites: int) -> Recom
     if all(verdict == "enough" for _, verdict in judged):
         return Recommendation("enough", f"A prompt is enough here: nothing gains {margin:g} AUC or more over it ({told}).", beside)
     mend = "more seeds" if _seeds_matter_most(judged) else "more test patients"
-    said = f"They cannot be told apart ({told}); begin with the prompt, which sends least, and measure again with {mend}."
+    said = f"They cannot be told apart ({told}); begin with the prompt, which sends less, and measure again with {mend}."
     return Recommendation("open", said, beside)
 
 
