@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add(commands, "simulate", "many hospitals on this machine, by default four real ones", _simulate_arguments, _simulate)
+    _add(
+        commands, "compare", "is a prompt enough? prompt, LoRA and full fine-tuning at equal epsilon", _compare_arguments, _compare
+    )
     _add(commands, "serve", "coordinate a federation of real hospitals", _serve_arguments, _serve)
     _add(commands, "join", "take part in a federation as a hospital", _join_arguments, _join)
     _add(commands, "doctor", "what is wrong on this machine, before a run", _doctor_arguments, _doctor)
@@ -88,6 +91,18 @@ def _simulate(args: argparse.Namespace) -> int:
     from simulations.command import run
 
     return run(args, STARTED)
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    from simulations.comparison.arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from simulations.comparison.command import run
+
+    return run(args)
 
 
 def _serve_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ import promptward
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "simulate",
+    "compare",
     "serve",
     "join",
     "audit",
@@ -35,7 +36,7 @@ def started(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ["--help"],
         *(
             [name, "--help"]
-            for name in ("simulate", "keys", "doctor", "transcript", "audit", "serve", "join", "publish", "canaries")
+            for name in ("simulate", "compare", "keys", "doctor", "transcript", "audit", "serve", "join", "publish", "canaries")
         ),
         *([name, "--help"] for name in ("predict", "prompts", "serve-model", "init")),
         ["keys", "trial", "--help"],

@@ -1,0 +1,119 @@
+"""Private training of any method, by the same patient-level mechanism: drawn, clipped as one tensor, summed, noised, stepped.
+
+It is the law of `client.round` and `server.aggregate` for a flat tensor of any length: a patient's gradients over ALL trained
+tensors together lie in one ball. Gradients are clipped and added up micro-batch by micro-batch, and the noise is added once.
+Letters in shape comments: R records, N drawn patients, n of a micro-batch, K trained numbers.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from server.aggregate import Double, Rule, apply, init
+from shared.privacy.clip import STEPS, clipped_rows, drop_non_finite
+from shared.privacy.float_path import gaussian
+from shared.privacy.guarantee import ClippedSum
+from shared.privacy.integers import COORDINATES
+from shared.privacy.mechanism import Mechanism
+from shared.privacy.noise import add_noise
+from shared.privacy.sampling import poisson
+from shared.privacy.source import Source, Stream
+from shared.prompt import Array
+from simulations.comparison.method import Method
+
+TINY = 1e-6  # keeps the clip factor of a zero gradient finite, and the clipped norm below the clip norm in floating point
+Patients = tuple[Tensor, ...]  # the training records of each patient
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The public numbers of one training.
+
+    Attributes:
+        mechanism: of every site's release.
+        rule: the server's step.
+        rounds: noised sums that a site releases.
+    """
+
+    mechanism: Mechanism
+    rule: Rule
+    rounds: int
+
+
+def fitting(mechanism: Mechanism, numbers: int) -> Mechanism:
+    """Return the mechanism for so many coordinates: more than epsilon is proven for on integers go by the float path."""
+    return replace(mechanism, exact=False) if numbers > COORDINATES else mechanism
+
+
+def train(
+    method: Method, records: Patients, sites: Mapping[str, NDArray[np.int64]], plan: Plan, source: Source, *purpose: str | int
+) -> Array:
+    """Return the trained theta (K,).
+
+    Args:
+        method: see there.
+        records: the training records of each patient of the split.
+        sites: the patients of each party that adds noise of its own: all hospitals (federated), one (local), or one
+            party that holds everybody's (pooled).
+        plan: public numbers.
+        source: of draws and noise.
+        purpose: names this training.
+    """
+    state = init(method.start)
+    for number in range(1, plan.rounds + 1):
+        theta = torch.from_numpy(state.broadcast)  # (K,)
+        updates = [
+            noised_sum(
+                method,
+                records,
+                mine[poisson(len(mine), plan.mechanism.sample_rate, source.stream("draw", *purpose, site, number))],
+                theta,
+                plan.mechanism,
+                source.stream("noise", *purpose, site, number),
+            )
+            for site, mine in sites.items()
+        ]
+        state = apply(state, updates, plan.rule)
+    return state.published
+
+
+def noised_sum(
+    method: Method, records: Patients, drawn: NDArray[np.int64], theta: Tensor, mechanism: Mechanism, stream: Stream
+) -> Double:
+    """Return the noised sum of drawn patients' clipped gradients, (K,): `shared.privacy.mechanism.release` on all at once.
+
+    On the float path clipping is Opacus' formula and the noise is Gaussian in double precision.
+    """
+    pieces = patient_gradients(method, records, drawn, theta)
+    if mechanism.exact:
+        whole = np.zeros(theta.shape, dtype=np.int64)
+        for gradients in pieces:
+            whole += clipped_rows(gradients, mechanism.clip_norm).sum(0)
+        clipped = ClippedSum(whole, STEPS, mechanism.grid)
+        return add_noise(clipped, mechanism.noise_multiplier, stream).value * mechanism.grid
+    total = torch.zeros(theta.shape)  # a float32 sum of a few hundred vectors, far under the noise
+    for gradients in pieces:
+        finite = drop_non_finite(gradients)  # (n, K)
+        factor = (mechanism.clip_norm / (finite.norm(dim=1) + TINY)).clamp(max=1.0)  # (n,)
+        total += factor @ finite
+    noised: Double = (total.double() + gaussian(tuple(theta.shape), mechanism.noise_std, stream)).numpy()
+    return noised
+
+
+def patient_gradients(method: Method, records: Patients, drawn: NDArray[np.int64], theta: Tensor) -> Iterator[Tensor]:
+    """Give the drawn patients' gradients, means over their records, (n, K) a micro-batch; a patient is never cut."""
+    counts = np.array([len(records[patient]) for patient in drawn], dtype=np.int64)
+    piece = (np.cumsum(counts) - counts) // method.batch
+    for number in np.unique(piece):
+        mine = [records[patient] for patient in drawn[piece == number]]
+        each = method.record_gradients(torch.cat(mine), theta)  # (R, K)
+        if len(each) == len(mine):  # one record a patient
+            yield each
+            continue
+        many = torch.tensor([len(own) for own in mine])
+        owner = torch.repeat_interleave(torch.arange(len(mine)), many)  # (R,)
+        yield torch.zeros(len(mine), each.shape[1]).index_add(0, owner, each) / many.view(-1, 1)  # (n, K)
