@@ -49,7 +49,9 @@ class Sizes:
     shadow_patients: int = 32
 
 
-THOROUGH = Sizes(draws=240, control_draws=24, targets=200, repeats=10, roamers=400, rounds=1000, cohort=1000, shadows=64)
+THOROUGH = Sizes(
+    draws=240, control_draws=24, targets=200, repeats=10, roamers=400, rounds=1000, cohort=1000, shadows=64, shadow_patients=120
+)
 
 
 def distinct(subject: Subject, count: int, seed: int) -> Pool:
