@@ -22,6 +22,7 @@ from shared.privacy.mechanism import Update
 
 CANARIES, SEGMENTS = 2000, 5
 TITLE = "Do canaries show more than the claimed epsilon?"
+OF_THE_RUN = "Do the audit site's canaries show more than the claimed epsilon ({run})?"
 LOW = "a low measured epsilon proves nothing"
 CAVEATS = (
     f"The bounds hold with 95 % confidence each, the verdicts with {100 * (1 - STRICT):g} % together; {LOW}.",
@@ -72,10 +73,15 @@ def audit_folder(task: Task, folder: Path, runs: tuple[str, ...], file: Path) ->
     return [audit_site(task, canaries, run, updates_of(folder, run, canaries.table.site)) for run in runs]
 
 
+def _title(facts: Mapping[str, Any]) -> str:
+    """Return a title that no other section of the report has: a run may have several, one a seed."""
+    return OF_THE_RUN.format(run=facts["run"]) if "run" in facts else TITLE
+
+
 def _section(place: Watched, updates: Mapping[int, Update], beside: list[Row], facts: dict[str, Any]) -> Section:
     if not updates:
         nothing = Verdict("L4", "The audit site's updates keep the claim", "no update of it", "one at least", None, LOW)
-        return section_of(TITLE, [nothing], caveats=CAVEATS, facts=facts)
+        return section_of(_title(facts), [nothing], caveats=CAVEATS, facts=facts)
     found, process = evidence_of(place, updates), EProcess.start()
     course = []
     for number in sorted(updates):
@@ -83,7 +89,7 @@ def _section(place: Watched, updates: Mapping[int, Update], beside: list[Row], f
         course.append((number, process.log_e))
     numbers = {"estimators": [row.facts for row in found.rows + beside], "log_e": course, "energy": _energy(place)}
     return section_of(
-        TITLE,
+        _title(facts),
         [_there(found), _per_step(found), _one_run([*found.rows, *beside], place), _alarm(process, course, place)],
         tables=(_table(found.rows + beside, place), _energies(place)),
         marks=(_mark(found, place),),

@@ -34,10 +34,10 @@ def audit(run: RunFiles, arrays: Mapping[str, RunArrays], agreement: Agreement) 
 
 
 def _published(run: RunFiles, by_site: Mapping[str, Spent]) -> Verdict:
-    published = {site["name"]: site.get("epsilon") for site in run.result.get("sites", [])}
-    low = [n for n, s in by_site.items() if published.get(n) is None or float(published[n]) < s.epsilon * (1 - CLOSE)]
+    published = {name: float(site["epsilon"]) for name, site in run.told.items() if site.get("epsilon") is not None}
+    low = [n for n, s in by_site.items() if published.get(n, -1.0) < s.epsilon * (1 - CLOSE)]
     most = max(s.epsilon for s in by_site.values())
-    told = max((float(e) for e in published.values() if e is not None), default=0.0)
+    told = max(published.values(), default=0.0)
     measured = f"at most {most:.4f} at delta {run.task.card.privacy.delta:g} from the payloads" + (
         f"; too little is published for {', '.join(low)}" if low else ""
     )
@@ -78,7 +78,7 @@ def _ledgers(agreement: Agreement, by_site: Mapping[str, Spent]) -> Verdict:
 
 
 def _per_site(run: RunFiles, by_site: Mapping[str, Spent], agreement: Agreement) -> Table:
-    published = {site["name"]: site.get("epsilon") for site in run.result.get("sites", [])}
+    published = {name: site.get("epsilon") for name, site in run.told.items()}
     charged = {a.site: a.charged for a in agreement.accounts}
     rows = [
         [name, str(s.releases), *(_number(x) for x in (s.epsilon, s.prv, s.rdp, charged.get(name), published.get(name)))]

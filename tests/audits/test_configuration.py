@@ -98,3 +98,13 @@ def test_too_little_published_and_too_little_charged_fail(
     assert "North, South" in published.findings[0]
     cheap = replace(agreement, accounts=tuple(replace(a, charged=(a.charged or 0) / 2) for a in agreement.accounts))
     assert failed(recount.audit(run, arrays, cheap)) == {"No ledger charged less than what arrived from its hospital"}
+
+
+def test_an_audit_sites_epsilon_is_published_beside_the_hospitals(
+    run: RunFiles, arrays: dict[str, RunArrays], agreement: Agreement
+) -> None:
+    [north, south] = run.result["sites"]
+    beside = replace(run, result={**run.result, "sites": [north], "audit_site": south})
+    assert not failed(recount.audit(beside, arrays, agreement))
+    low = replace(run, result={**run.result, "sites": [north], "audit_site": south | {"epsilon": 0.1}})
+    assert "too little is published for South" in recount.audit(low, arrays, agreement).findings[0]
