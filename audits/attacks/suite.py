@@ -1,4 +1,4 @@
-"""All attacks on updates and prompts, in one call."""
+"""All attacks on updates and prompts, as pieces of work that can go side by side."""
 
 from collections.abc import Callable, Mapping
 
@@ -39,8 +39,3 @@ def parts(
         return [gallery.attack(subject, draws), found, attribute.attack(subject, one)]
 
     return [runs, updates, lambda: [released.attack(subject, chosen, PUBLIC + 4)]]
-
-
-def run(subject: Subject, cohorts: Mapping[str, Seen] | None, thorough: bool, sizes: Sizes | None = None) -> list[Section]:
-    """Return all sections, one piece of work after the other; see `parts`."""
-    return [section for part in parts(subject, cohorts, thorough, sizes) for section in part()]

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from audits.attacks.suite import run
+from audits.attacks.suite import parts
 from audits.section import as_json
 from audits.subject import Subject
 from tests.audits.attacks.conftest import SMALL
@@ -14,7 +14,7 @@ TINY = replace(
 
 
 def test_every_attack_is_a_section_with_figures(subject: Subject) -> None:
-    found = run(subject, None, thorough=False, sizes=TINY)
+    found = [section for part in parts(subject, None, thorough=False, sizes=TINY) for section in part()]
     assert len({section.title for section in found}) == 6
     for section in found:
         assert section.verdicts

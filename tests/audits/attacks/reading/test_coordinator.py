@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
-from audits.attacks.coordinator import _changed_cards, audit
+from audits.attacks.attempts import changed_cards
+from audits.attacks.coordinator import audit
 from audits.attacks.crafted import accuracy_ceiling, auc_ceiling, gradients_of, measure, prospects
 from audits.section import Section
 from audits.subject import Subject, made_up_pool
@@ -120,6 +121,6 @@ def test_everything_is_seeded(subject: Subject) -> None:
 @pytest.mark.slow
 def test_a_card_with_its_noise_by_epsilon_is_changed_too(subject: Subject) -> None:
     text = subject.task.text.replace("noise_multiplier = 1.0", "epsilon = 4.0")
-    changed = _changed_cards(replace(subject, task=Task.parse(text, "by epsilon")))
+    changed = changed_cards(replace(subject, task=Task.parse(text, "by epsilon")))
     assert [attempt.holds for attempt in changed] == [True] * 4
     assert "epsilon 40" in changed[0].tried
