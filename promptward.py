@@ -174,10 +174,11 @@ def _audit_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _audit(args: argparse.Namespace) -> int:
     from audits.audit_command import run
-    from audits.patients import Known
-    from simulations.known import patients_of
 
     def known(folder: Path) -> Any:
+        from audits.patients import Known
+        from simulations.known import patients_of
+
         found = patients_of(folder)
         return found and {name: Known(site.train, site.test) for name, site in found.items()}
 

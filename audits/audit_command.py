@@ -28,10 +28,10 @@ from shared.scoring import build
 
 @dataclass
 class _Outcome:
-    """What the audits found, and what was not looked at and why."""
+    """What the audits found; what was not looked at and why, and who may see the page."""
 
     sections: list[Section] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -57,9 +57,11 @@ def run(args: argparse.Namespace, find_patients: FindPatients) -> int:
     outcome = _Outcome([as_section(agreement), configuration.audit(files, arrays), recount.audit(files, arrays, agreement)])
     outcome.sections += audit_folder(files.task, files.folder, files.runs, args.canaries) if args.canaries else []
     if args.files_only:
-        outcome.left_out.append("Only files were looked at (--files-only): the installed code was not put to the test.")
+        outcome.notes.append("Only files were looked at (--files-only): the installed code was not put to the test.")
     else:
-        _installed(files, arrays, known or _simulated(find_patients, args.run), args.thorough, outcome, console)
+        if known:
+            outcome.notes.append("Membership was tried on real patients, and its figures have no noise: keep this page here.")
+        _installed(files, arrays, known or _simulated(find_patients, args.run, outcome), args.thorough, outcome, console)
     facts = _facts(files, outcome) | {"audits": _audits(outcome, as_facts(agreement))}
     facts["seconds"] = {**outcome.seconds, "all": round(time.perf_counter() - started, 1)}
     out: Path = args.out or args.run
@@ -68,11 +70,12 @@ def run(args: argparse.Namespace, find_patients: FindPatients) -> int:
     return 0 if facts["passed"] else 1
 
 
-def _simulated(find_patients: FindPatients, folder: Path) -> Mapping[str, Known] | None:
+def _simulated(find_patients: FindPatients, folder: Path, outcome: _Outcome) -> Mapping[str, Known] | None:
     try:
         return find_patients(folder)
-    except InputError:
-        return None  # the table is not here; the attack is tried on made-up patients
+    except InputError as error:
+        outcome.notes.append(f"Membership was tried on made-up patients only, because the simulation's cannot be read: {error}")
+        return None
 
 
 def _installed(
@@ -87,7 +90,7 @@ def _installed(
     try:
         scorer, _ = build(files.task.card)
     except InputError as error:
-        outcome.left_out.append(f"The installed code was not put to the test, because the model cannot be loaded: {error}")
+        outcome.notes.append(f"The installed code was not put to the test, because the model cannot be loaded: {error}")
         return
     first = next(iter(arrays.values()))
     subject = Subject(files.task, scorer, first.broadcasts)
@@ -113,7 +116,7 @@ def _facts(files: RunFiles, outcome: _Outcome) -> dict[str, Any]:
         "runs": list(files.runs),
         "passed": all(section.passed for section in outcome.sections),
         "answer": answer(outcome.sections),
-        "left_out": outcome.left_out,
+        "notes": outcome.notes,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -147,4 +150,4 @@ def _say(as_text: bool, facts: Mapping[str, Any], outcome: _Outcome, out: Path) 
 
 
 def _sentences(facts: Mapping[str, Any]) -> Sequence[str]:
-    return [*facts["left_out"], facts["answer"]]
+    return [*facts["notes"], facts["answer"]]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from shared.backbone import fingerprint, locate
+from shared.backbones.protocol import weights_of
 from shared.card import TaskCard
 from shared.findings import Finding
 from shared.room import size
@@ -26,5 +27,5 @@ def load_findings(card: TaskCard) -> Iterator[Finding]:
     """Load the model and make the first prompt, as every party does."""
     scorer, _ = build(card)
     tensor = f"a tensor {scorer.shape.shape} of {size(scorer.shape.nbytes)}"
-    said = f"loaded, {scorer.backbone.parameters:,} weights; the prompt is {tensor}"
+    said = f"loaded, {weights_of(scorer.backbone.model):,} weights; the prompt is {tensor}"
     yield Finding("model", "ok", said)

@@ -79,7 +79,7 @@ def adapter_of(prompt: Array, source: str, scorer: "Scorer") -> Adapter:
         "num_virtual_tokens": scorer.shape.rows,
         "token_dim": scorer.backbone.dim,
         "num_layers": scorer.backbone.depth,
-        "num_attention_heads": scorer.backbone.heads,
+        "num_attention_heads": int(scorer.backbone.model.config.num_attention_heads),
         "num_transformer_submodules": 1,
         "prompt_tuning_init": "RANDOM",
         "inference_mode": True,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from server.robust import in_words
+from shared.backbones.protocol import weights_of
 from shared.privacy.accounting import Release, Spent, attacker
 from shared.privacy.planned import releases_of
 from shared.prompt import Array
@@ -208,7 +209,7 @@ def _backbone(federation: Federation) -> dict[str, Any]:
         "source": card.source,
         "fingerprint": card.fingerprint,
         "dtype": card.dtype,
-        "parameters": backbone.parameters,
+        "parameters": weights_of(backbone.model),
         "layers": backbone.depth,
     }
 
@@ -217,7 +218,7 @@ def _bytes(federation: Federation, sites: Sequence[Mapping[str, Any]]) -> dict[s
     return {
         "tensor": federation.scorer.shape.nbytes,
         "up_per_site_round": max(site["bytes_up_per_round"] for site in sites),
-        "full_finetuning_per_site_round": federation.scorer.backbone.parameters * 4,
+        "full_finetuning_per_site_round": weights_of(federation.scorer.backbone.model) * 4,
     }
 
 

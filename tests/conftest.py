@@ -154,3 +154,11 @@ def patients(task: Task, scorer: Scorer) -> Pool:
 def played(task: Task, scorer: Scorer, prompt: Array, patients: Pool, tmp_path_factory: pytest.TempPathFactory) -> Files:
     """The files of a federation in which everything went well; copy them before changing them."""
     return play(task, scorer, prompt, patients, tmp_path_factory.mktemp("played"))
+
+
+@pytest.fixture(autouse=True)
+def numbers_of_its_own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a fresh generator where its module has one, so that a test's numbers do not hang on which ran before it."""
+    module = getattr(request, "module", None)
+    if isinstance(getattr(module, "PUBLIC", None), np.random.Generator):
+        monkeypatch.setattr(module, "PUBLIC", np.random.default_rng(0))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from shared.backbones.layers import per_layer, run
-from shared.backbones.protocol import Hidden, Position, Records, weights_of
+from shared.backbones.protocol import Hidden, Position, Records
 from shared.backbones.text import load_tokenizer, numbers_of, padded, word_rows
 
 Pair = tuple[Tensor, Tensor]
@@ -82,16 +82,6 @@ class Causal:
     def depth(self) -> int:
         """The number L of layers."""
         return len(self.parts.layers)
-
-    @property
-    def heads(self) -> int:
-        """The number of attention heads."""
-        return int(self.model.config.num_attention_heads)
-
-    @property
-    def parameters(self) -> int:
-        """The number of weights."""
-        return weights_of(self.model)
 
     @property
     def word_vectors(self) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shared.backbones.layers import per_layer, run
 from shared.backbones.loading import Options, choose, load_model
-from shared.backbones.protocol import Backbone, Hidden, Readout, Records, weights_of
+from shared.backbones.protocol import Backbone, Hidden, Readout, Records
 from shared.backbones.text import blocked, load_tokenizer, tokens_of
 from shared.errors import InputError
 from shared.late import last_layer
@@ -59,16 +59,6 @@ class Encoder:
     def depth(self) -> int:
         """The number L of encoder layers."""
         return len(self.body.encoder.layer)
-
-    @property
-    def heads(self) -> int:
-        """The number of attention heads."""
-        return int(self.model.config.num_attention_heads)
-
-    @property
-    def parameters(self) -> int:
-        """The number of weights: what full fine-tuning would move."""
-        return weights_of(self.model)
 
     @property
     def word_vectors(self) -> Tensor:

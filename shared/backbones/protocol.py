@@ -84,14 +84,6 @@ class Backbone(Protocol):
         """The number L of layers."""
 
     @property
-    def heads(self) -> int:
-        """The number of attention heads."""
-
-    @property
-    def parameters(self) -> int:
-        """The number of weights: what full fine-tuning would move."""
-
-    @property
     def word_vectors(self) -> Tensor | None:
         """The vocabulary's embeddings (V, D); None where records are images."""
 

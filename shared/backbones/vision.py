@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from shared.backbones.layers import per_layer, run
-from shared.backbones.protocol import Hidden, Images, PublicImages, Readout, Records, weights_of
+from shared.backbones.protocol import Hidden, Images, PublicImages, Readout, Records
 from shared.errors import InputError
 
 PUBLIC = "public_images.npz"  # beside the weights, covered by the fingerprint
@@ -65,16 +65,6 @@ class Vision:
     def depth(self) -> int:
         """The number L of layers."""
         return len(self.parts.layers)
-
-    @property
-    def heads(self) -> int:
-        """The number of attention heads."""
-        return int(self.model.config.num_attention_heads)
-
-    @property
-    def parameters(self) -> int:
-        """The number of weights."""
-        return weights_of(self.model)
 
     @property
     def word_vectors(self) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from shared.backbone import Hidden
+from shared.backbones.protocol import weights_of
 from shared.scoring import Scorer, build
 from tests.families import FAMILIES, Family
 
@@ -51,7 +52,7 @@ def test_weights_are_frozen_and_stay_as_they_are(ready: tuple[Scorer, Tensor, Hi
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
     assert not any(module.training for module in model.modules())
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    assert scorer.backbone.parameters >= sum(p.numel() for p in model.parameters())
+    assert weights_of(scorer.backbone.model) >= sum(p.numel() for p in model.parameters())
 
 
 def test_gradients_are_those_of_one_record_after_the_other(family: Family, ready: tuple[Scorer, Tensor, Hidden]) -> None:
