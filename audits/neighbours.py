@@ -98,7 +98,7 @@ def _longer(cohort: Cohort, times: int) -> Cohort:
 
 def _room(subject: Subject, tokens: int) -> int:
     """Return how many times, ten at most, a record of so many tokens fits into the backbone, prompt rows included."""
-    positions = int(subject.scorer.backbone.model.config.max_position_embeddings) - subject.scorer.shape.rows - 2
+    positions = int(subject.scorer.backbone.model.config.max_position_embeddings) - subject.scorer.positions - 2
     return max(1, min(10, positions // tokens))
 
 

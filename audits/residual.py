@@ -84,7 +84,7 @@ def widened(subject: Subject, numbers: int) -> Subject:
     positions = getattr(scorer.backbone.model.config, "max_position_embeddings", None)
     if scorer.layer == 0 and positions:  # rows take positions there
         rows = max(shape.rows, min(rows, int(positions) - subject.task.card.backbone.max_tokens - 2))
-    if scorer.deep or shape.rows in (0, rows):
+    if scorer.deep or scorer.tuning is not None or shape.rows in (0, rows):
         return subject
     tiled = np.resize(prompt[: shape.rows], (rows, shape.dim))  # (P', D)
     wide = np.concatenate([tiled, prompt[shape.rows :]]).astype(np.float32)  # (P'+L, D)

@@ -27,10 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action("rm", "remove a prompt").add_argument("prompt")
     nearest = action("nearest", "rank the library's prompts as starts of a task, from public facts")
     nearest.add_argument("task", help="a task card's path, or a shipped one's name")
+    _handover(action("handover", "write the card that goes on from a prompt with LoRA, or with all weights of its layers"))
     guard = action("guard", "at a hospital: does the card's trained start beat a fresh one here? charged to the ledger")
     guard.add_argument("site", type=Path, help="the hospital's site file")
     guard.add_argument("task", help='the card, whose init is "prompt:..."')
     guard.add_argument("--fresh", default="vocabulary", help="init of the start that it is compared with (default: vocabulary)")
+
+
+def _handover(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", help="a prompt of the library, or RUN/prompt")
+    parser.add_argument("card", type=Path, help="the new card's file")
+    parser.add_argument("--kind", choices=("lora", "layers"), default="lora", help="what moves (default: lora)")
+    parser.add_argument("--rank", type=int, default=4, help="of lora (default: 4)")
 
 
 def _import(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from client.site import load_site
 from shared.card import Task
 from shared.compare import agreement, geometry, nearness
 from shared.errors import InputError
+from shared.handover import write_card
 from shared.library import Entry, add, default_library, export, find, names, open_entry, remove
 from shared.model_card import model_card
 from shared.peft_format import FACTS
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         "rm": _remove,
         "nearest": _nearest,
         "guard": _guard,
+        "handover": _handover,
     }
     found = actions[args.action](args, args.library or default_library())
     if args.json:
@@ -135,6 +137,10 @@ def _nearest(args: argparse.Namespace, library: Path) -> Found:
 
 def _guard(args: argparse.Namespace, library: Path) -> Found:
     return ask_guard(load_site(args.site), Task.load(args.task), args.fresh)
+
+
+def _handover(args: argparse.Namespace, library: Path) -> Found:
+    return write_card(find(args.prompt, library), args.prompt, args.kind, args.rank, args.card)
 
 
 def _print(found: Found) -> None:

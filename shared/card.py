@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shared.backbones.protocol import Position, Readout
+from shared.backbones.tuning import Kind
 from shared.errors import InputError
 from shared.pixels import ImageTable
 from shared.template import FieldTable, RecordText
@@ -55,6 +56,14 @@ class PromptTable(Table):
     scale: Positive | None = None  # logits are scale * cosine of the record's vector and a label row (20), or scale * product (1)
     centre: Literal["public", "none"] = "public"  # cosines: the vector minus its mean over public records, or as it is
     public_records: Annotated[int, Field(ge=1, le=100_000)] = 256  # drawn from the template, or public images
+
+
+class TuneTable(Table):
+    """What moves in the model in place of the prompt's rows, which stay as they start; docs/handover.md."""
+
+    kind: Kind = "lora"  # low-rank changes of queries and values, or all weights of the layers
+    rank: Annotated[int, Field(ge=1, le=256)] = 4  # of lora
+    alpha: Positive = 8.0  # of lora: changes are scaled by alpha / rank
 
 
 class PrivacyTable(Table):
@@ -187,6 +196,7 @@ class TaskCard(Table):
     labels: Annotated[tuple[Label, ...], Field(min_length=2, max_length=100)]
     backbone: BackboneTable
     prompt: PromptTable = PromptTable()
+    tune: TuneTable | None = None  # where the prompt is handed over to conventional fine-tuning
     template: TemplateTable | None = None  # where records are texts
     image: ImageTable | None = None  # where they are images
     privacy: PrivacyTable
@@ -200,8 +210,10 @@ class TaskCard(Table):
         names = [label.name for label in self.labels]
         if len(set(names)) < len(names):
             raise ValueError("two labels have the same name; name each label once")
-        if self.prompt.rows == 0 and not self.prompt.label_rows:
+        if self.prompt.rows == 0 and not self.prompt.label_rows and self.tune is None:
             raise ValueError("[prompt] has neither rows nor label_rows, so nothing could be trained; give one")
+        if self.tune is not None and self.prompt.position == "after":
+            raise ValueError("[tune] changes what the model makes of a text, and position 'after' keeps that; put the rows before")
         if self.template is not None and self.image is not None:
             raise ValueError("[template] makes records sentences and [image] makes them images; give one of them")
         return self

@@ -16,11 +16,13 @@ from shared.card import Task, TaskCard
 from shared.errors import InputError
 from shared.peft_adapter import ROWS, WEIGHTS, Adapter, write_adapter
 from shared.prompt import Array
+from shared.tuned_adapter import tuned_adapter
 
 if TYPE_CHECKING:  # shared.scoring starts prompts from saved ones
     from shared.scoring import Scorer
 
 LABELS, CENTRE = "label_rows", "centre"
+MOVED, FROZEN = "moved", "frozen_rows"  # of a card with [tune]: the tensor's rows as they move, and the prompt's
 FACTS = "promptward.json"
 
 
@@ -36,7 +38,10 @@ def save_prompt(folder: Path, prompt: Array, task: Task, scorer: "Scorer", facts
     """
     label_rows, card = scorer.shape.split(torch.from_numpy(prompt))[1], task.card  # (L, D)
     write_adapter(folder, adapter_of(prompt, card.backbone.source, scorer))
-    save_file({LABELS: label_rows.contiguous(), CENTRE: scorer.centre.contiguous()}, folder / "label_rows.safetensors")
+    beside = {LABELS: label_rows, CENTRE: scorer.centre}
+    if scorer.tuning is not None:
+        beside |= {MOVED: torch.from_numpy(prompt)[: scorer.shape.rows], FROZEN: scorer.tuning.frozen}
+    save_file({name: tensor.contiguous() for name, tensor in beside.items()}, folder / "label_rows.safetensors")
     ours = {
         "schema": 1,
         "task": card.name,
@@ -49,6 +54,7 @@ def save_prompt(folder: Path, prompt: Array, task: Task, scorer: "Scorer", facts
         "scale": scorer.scale,
         "init": card.prompt.init,
         "label_rows": scorer.shape.labels,
+        "tune": card.tune.model_dump() if card.tune else None,
         "labels": [label.name for label in card.labels],
         "peft_loads_it": _peft_loads(card, scorer),
     }
@@ -63,6 +69,8 @@ def adapter_of(prompt: Array, source: str, scorer: "Scorer") -> Adapter:
     the label rows stand beside them in our own file.
     """
     rows, label_rows = scorer.shape.split(torch.from_numpy(prompt))  # (P, D), (L, D)
+    if scorer.tuning is not None:
+        return tuned_adapter(scorer.tuning, rows, source)
     head = scorer.backbone.classifier
     tensors, task_type = {ROWS: rows}, "FEATURE_EXTRACTION"
     if head is not None and scorer.shape.labels:
@@ -91,8 +99,8 @@ def load_prompt(folder: Path) -> tuple[Array, dict[str, Any]]:
     """Return a saved prompt (P+L, D) and the content of its promptward.json; raise `InputError` when it is not whole."""
     try:
         facts = json.loads((folder / FACTS).read_text())
-        rows = load_file(folder / WEIGHTS)[ROWS]
         beside = folder / "label_rows.safetensors"
+        rows = load_file(beside)[MOVED] if facts.get("tune") else load_file(folder / WEIGHTS)[ROWS]
         none = facts.get("label_rows") == 0 and not beside.exists()  # rows that came from PEFT
         label_rows = rows[:0] if none else load_file(beside)[LABELS]
     except (OSError, ValueError, KeyError) as error:
@@ -101,8 +109,10 @@ def load_prompt(folder: Path) -> tuple[Array, dict[str, Any]]:
 
 
 def _peft_loads(card: TaskCard, scorer: "Scorer") -> bool:
-    """Say whether PEFT has such a prompt: rows before a text at the input, once."""
+    """Say whether PEFT has such a prompt: rows before a text at the input, once; or LoRA without a prompt's rows."""
     said = card.prompt
+    if scorer.tuning is not None:
+        return scorer.tuning.low_rank and len(scorer.tuning.frozen) == 0
     once = said.layer == 0 and not said.deep and said.position == "before"
     return once and scorer.shape.rows > 0 and scorer.backbone.public_images is None
 

@@ -17,9 +17,9 @@ from shared.backbone import Hidden, load_backbone
 from shared.card import Task
 from shared.errors import InputError
 from shared.library import LABEL_ROWS, Entry
-from shared.peft_format import CENTRE
+from shared.peft_format import CENTRE, FROZEN
 from shared.prompt import PromptShape
-from shared.scoring import COSINE_SCALE, Scorer, build
+from shared.scoring import COSINE_SCALE, Scorer, build, with_tuning
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def logits_of(readers: Sequence[Reader], readings: Sequence[Reading], batch: int
     Prompts that stand at the same layer with as many rows share batches; a sentence that several of them read is computed
     once below that layer. Mixing changes nothing: no record sees another.
     """
-    groups: dict[tuple[int, int, int, bool], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, int, int, int, bool], list[int]] = defaultdict(list)
     for number, reading in enumerate(readings):
         scorer = readers[reading.reader].scorer
-        groups[id(scorer.backbone), scorer.layer, scorer.shape.rows, scorer.deep].append(number)
+        groups[id(scorer.backbone), id(scorer.tuning), scorer.layer, scorer.shape.rows, scorer.deep].append(number)
     found: dict[int, Tensor] = {}
     for numbers in groups.values():
         found |= dict(zip(numbers, _mixed(readers, [readings[n] for n in numbers], batch), strict=True))
@@ -99,7 +99,7 @@ def _mixed(readers: Sequence[Reader], readings: Sequence[Reading], batch: int) -
     which = torch.tensor([shelf.place(readers[reading.reader]) for reading in readings])  # (B,)
     order = hidden.mask.sum(1)[where].argsort()  # records of a length together: little padding
     scores: list[Tensor] = [torch.empty(0)] * len(readings)
-    for piece in torch.split(order, batch):
+    for piece in torch.split(order, shelf.scorer.most(batch)):
         for number, row in zip(piece.tolist(), shelf.logits(hidden[where[piece]], which[piece]), strict=True):
             scores[number] = row[: readers[readings[number].reader].scorer.labels]
     return scores
@@ -146,5 +146,6 @@ def _scorer(entry: Entry, task: Task) -> Scorer:
         return build(task.card)[0]
     rows = said.rows * (backbone.depth - said.layer if said.deep else 1)
     shape = PromptShape(rows, len(task.card.labels), backbone.dim)
-    centre = load_file(entry.folder / LABEL_ROWS)[CENTRE]  # (D,)
-    return Scorer(backbone, shape, said.layer, said.scale or COSINE_SCALE, centre, deep=said.deep)
+    kept = load_file(entry.folder / LABEL_ROWS)
+    scorer = Scorer(backbone, shape, said.layer, said.scale or COSINE_SCALE, kept[CENTRE], deep=said.deep)
+    return scorer if task.card.tune is None else with_tuning(scorer, task.card, kept[FROZEN])

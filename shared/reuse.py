@@ -9,22 +9,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
 from shared.card import TaskCard
 from shared.errors import InputError
-from shared.library import Entry, find
+from shared.library import LABEL_ROWS, Entry, find
+from shared.peft_format import CENTRE
 
 PREFIX = "prompt:"
 
 
 @dataclass(frozen=True)
 class Start:
-    """Rows (P, D), and label rows (L, D) where the trained prompt has as many labels as the card; else None."""
+    """Rows (P, D), label rows (L, D) where the trained prompt has as many labels as the card, else None; and its centre (D,)."""
 
     rows: Tensor
     label_rows: Tensor | None
+    centre: Tensor | None
 
 
 def trained_start(card: TaskCard) -> Start:
@@ -41,10 +44,12 @@ def trained_start(card: TaskCard) -> Start:
     prompt = torch.from_numpy(np.array(entry.prompt))  # (P+L, D)
     rows, label_rows = prompt[: entry.rows], prompt[entry.rows :]
     if not card.prompt.label_rows or len(label_rows) != len(card.labels):
-        return Start(rows, None)
+        return Start(rows, None, None)
     wanted = [label.name for label in card.labels]
     order = [entry.labels.index(name) for name in wanted] if sorted(wanted) == sorted(entry.labels) else list(range(len(wanted)))
-    return Start(rows, functional.normalize(label_rows[order], dim=-1))
+    kept = entry.folder / LABEL_ROWS
+    centre = load_file(kept).get(CENTRE) if kept.is_file() else None
+    return Start(rows, functional.normalize(label_rows[order], dim=-1), centre)
 
 
 def _fits(card: TaskCard, entry: Entry) -> None:
@@ -55,6 +60,10 @@ def _fits(card: TaskCard, entry: Entry) -> None:
             f"{card.backbone.fingerprint}; a prompt means nothing to another model."
         )
     said, facts = card.prompt, entry.facts
+    if facts.get("tune"):
+        raise InputError(
+            f"[prompt] init: '{entry.name}' holds changes of the model, which are no prompt; name the prompt that it went on from."
+        )
     asked = {"layer": said.layer, "deep": said.deep, "position": said.position}
     found = {"layer": facts["layer"], "deep": facts.get("deep", False), "position": facts.get("position", "before")}
     if not said.deep:  # rows of every layer are counted together

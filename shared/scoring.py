@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from shared.backbone import Backbone, Hidden, Records, load_backbone
+from shared.backbones.tuning import Tuning, tuning_of
 from shared.card import TaskCard
 from shared.errors import InputError
 from shared.prompt import Array, PromptShape, initial_rows, random_rows
@@ -36,6 +37,7 @@ class Scorer:
     fixed_labels: Tensor | None = None  # (L, D) where the prompt has no label rows
     bias: Tensor | None = None  # (L,) the output layer's, of label words
     deep: bool = False  # the prompt has rows for every layer from `layer` on
+    tuning: Tuning | None = None  # where the tensor's rows are changes of the model, and the prompt's rows are frozen
 
     @property
     def labels(self) -> int:
@@ -60,17 +62,32 @@ class Scorer:
         return self.scale * torch.einsum("bd,bld->bl", z, label_rows)  # (B, L)
 
     def pooled(self, hidden: Hidden, rows: Tensor) -> Tensor:
-        """Return the vector of each record that labels are scored on, (B, D) as float32, for rows (B, P, D)."""
-        if self.deep:  # the tensor holds the layers' rows one after the other
+        """Return the vector of each record that labels are scored on, (B, D) as float32, for the tensor's rows (B, P, D)."""
+        if self.tuning is None:
+            return self._read_out(hidden, rows)
+        with self.tuning.moved(rows):
+            return self._read_out(hidden, self.tuning.frozen.expand(len(rows), -1, -1))
+
+    def _read_out(self, hidden: Hidden, rows: Tensor) -> Tensor:
+        if self.deep:  # the layers' rows stand one after the other
             layers = self.backbone.depth - self.layer
-            rows = rows.reshape(len(rows), layers, self.shape.rows // layers, self.shape.dim)  # (B, n, P/n, D)
+            rows = rows.reshape(len(rows), layers, -1, self.shape.dim)  # (B, n, P/n, D)
         return self.backbone.pooled(hidden, rows, self.layer)
+
+    def most(self, batch: int) -> int:
+        """Return how many records, at most `batch`, are read at once with gradients or prompts of their own."""
+        return batch if self.tuning is None else self.tuning.fitting(batch)
+
+    @property
+    def positions(self) -> int:
+        """The positions of the model that prompt rows take beside a text's tokens."""
+        return self.shape.rows if self.tuning is None else len(self.tuning.frozen)
 
     @torch.no_grad()
     def embed(self, records: Records, rows: Tensor, batch: int = 256) -> Tensor:
         """Return the pooled output (B, D) of records with the same prompt rows (P, D) for each."""
         hidden = self.read(records)
-        pieces = [hidden[piece] for piece in pieces_of(hidden, batch)]
+        pieces = [hidden[piece] for piece in pieces_of(hidden, self.most(batch))]
         return torch.cat([self.pooled(piece, rows.expand(len(piece), -1, -1)) for piece in pieces])
 
     @torch.no_grad()
@@ -78,7 +95,8 @@ class Scorer:
         """Return label probabilities (B, L) without gradients."""
         if len(hidden) == 0:
             return torch.zeros(0, self.labels)
-        return torch.cat([self.logits(hidden[piece], prompt) for piece in pieces_of(hidden, batch)]).softmax(-1)
+        pieces = pieces_of(hidden, self.most(batch))
+        return torch.cat([self.logits(hidden[piece], prompt) for piece in pieces]).softmax(-1)
 
     def record_gradients(self, hidden: Hidden, labels: Tensor, prompt: Tensor, batch: int = 128) -> Tensor:
         """Return the gradient of each record's own cross-entropy for the prompt, (B, P+L, D).
@@ -86,7 +104,7 @@ class Scorer:
         The prompt is expanded per record; the gradient for the expanded tensor *is* the per-record gradient. The losses
         are summed, never averaged over the batch, so that no record's gradient depends on another record.
         """
-        pieces = [self._gradients(hidden[i], labels[i], prompt) for i in pieces_of(hidden, batch)]
+        pieces = [self._gradients(hidden[i], labels[i], prompt) for i in pieces_of(hidden, self.most(batch))]
         return torch.cat(pieces) if pieces else torch.zeros(0, *self.shape.shape)
 
     def _gradients(self, hidden: Hidden, labels: Tensor, prompt: Tensor) -> Tensor:
@@ -128,7 +146,21 @@ def build(card: TaskCard) -> tuple[Scorer, Array]:
         (label_rows, bias), centre = words, bare.centre
     scorer = replace(bare, centre=centre, fixed_labels=None if shape.labels else label_rows, bias=bias)
     first = label_rows[: shape.labels] if start is None or start.label_rows is None else start.label_rows
-    return scorer, torch.cat([rows, first]).numpy()
+    if card.tune is None:
+        return scorer, torch.cat([rows, first]).numpy()
+    if start is not None and start.centre is not None and backbone.cosine:
+        scorer = replace(scorer, centre=start.centre)  # so that training goes on from the very model that the prompt made
+    tuned = with_tuning(scorer, card, rows)
+    assert tuned.tuning  # noqa: S101 (for the type checker)
+    return tuned, torch.cat([tuned.tuning.start(), first]).numpy()
+
+
+def with_tuning(scorer: Scorer, card: TaskCard, frozen: Tensor) -> Scorer:
+    """Return a scorer whose tensor holds changes of the model, as the card's [tune] says, beside frozen prompt rows (P, D)."""
+    assert card.tune  # noqa: S101 (for the type checker)
+    said = card.tune
+    tuning = tuning_of(scorer.backbone, said.kind, scorer.layer, said.rank, said.alpha, frozen)
+    return replace(scorer, shape=replace(scorer.shape, rows=tuning.rows), tuning=tuning)
 
 
 def _check_fits(card: TaskCard, backbone: Backbone) -> None:

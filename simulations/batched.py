@@ -151,7 +151,7 @@ def _gradients(
     stacked: Stack, patients: Indices, place: Indices, prompts: Tensor, scorer: Scorer
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Give (positions in `patients` (n,), their gradients (n, P+L, D)), batch after batch, patients of like length together."""
-    for index in _pieces(stacked, patients):
+    for index in _pieces(stacked, patients, scorer.most(BATCH)):
         mine = [stacked.pool.records[patients[i]] for i in index]
         owner = torch.repeat_interleave(torch.arange(len(mine)), torch.tensor([len(m) for m in mine]))  # (R,)
         records = torch.cat(mine)  # (R,)
@@ -164,11 +164,11 @@ def _gradients(
         yield torch.from_numpy(index), summed / torch.tensor([len(m) for m in mine]).view(-1, 1, 1)
 
 
-def _pieces(stacked: Stack, patients: Indices) -> Iterator[NDArray[np.int64]]:
-    """Cut the drawn patients, the shortest first, into pieces of about `BATCH` records; a patient is never cut."""
+def _pieces(stacked: Stack, patients: Indices, batch: int) -> Iterator[NDArray[np.int64]]:
+    """Cut the drawn patients, the shortest first, into pieces of about `batch` records; a patient is never cut."""
     order = np.argsort(stacked.longest[patients], kind="stable")
     counts = np.array([len(stacked.pool.records[patients[i]]) for i in order], dtype=np.int64)
-    piece = (np.cumsum(counts) - counts) // BATCH
+    piece = (np.cumsum(counts) - counts) // batch
     for number in np.unique(piece):
         yield order[piece == number]
 

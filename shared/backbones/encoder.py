@@ -56,9 +56,14 @@ class Encoder:
         return int(self.model.config.hidden_size)
 
     @property
+    def layers(self) -> Sequence[Any]:
+        """The L encoder layers."""
+        return self.body.encoder.layer  # type: ignore[no-any-return]
+
+    @property
     def depth(self) -> int:
         """The number L of encoder layers."""
-        return len(self.body.encoder.layer)
+        return len(self.layers)
 
     @property
     def word_vectors(self) -> Tensor:

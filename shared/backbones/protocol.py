@@ -84,6 +84,10 @@ class Backbone(Protocol):
         """The number L of layers."""
 
     @property
+    def layers(self) -> Sequence[Any]:
+        """The L layers, modules of `model`."""
+
+    @property
     def word_vectors(self) -> Tensor | None:
         """The vocabulary's embeddings (V, D); None where records are images."""
 

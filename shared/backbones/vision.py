@@ -62,9 +62,14 @@ class Vision:
         return int(self.model.config.hidden_size)
 
     @property
+    def layers(self) -> Sequence[Any]:
+        """The L layers."""
+        return self.parts.layers
+
+    @property
     def depth(self) -> int:
         """The number L of layers."""
-        return len(self.parts.layers)
+        return len(self.layers)
 
     @property
     def word_vectors(self) -> None:

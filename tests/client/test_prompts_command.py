@@ -190,3 +190,27 @@ def test_a_patient_moves_one_count_by_one(task: Task, scorer: Scorer, prompt: Ar
         rest = Pool(patients.hidden, patients.labels, patients.records[:gone] + patients.records[gone + 1 :])
         moved = whole - counts(rest)
         assert sorted(moved.tolist()) == [0, 0, 0, 1]
+
+
+def test_a_prompt_is_handed_over_to_a_card_that_starts_where_it_ended(home: Path, capsys: Capture, task: Task) -> None:
+    found = prompts(capsys, "handover", "good/prompt", "lora.toml", "--rank", "2")
+    card = Task.load("lora.toml")
+    scorer, start = build(card.card)
+    assert found["bytes_a_round"] == start.nbytes
+    assert card.card.name == "tiny-lora"
+    assert card.card.privacy == task.card.privacy
+    assert scorer.tuning is not None
+    texts = ["age low pulse slow", "age high pulse slow"]
+    before, prompt = build(task.card)[0], open_entry(home / "good/prompt").prompt
+    import torch
+
+    mine = scorer.logits(scorer.read(texts), torch.from_numpy(start))
+    torch.testing.assert_close(mine, before.logits(before.read(texts), torch.from_numpy(prompt)))
+    assert "was not overwritten" in prompts(capsys, "handover", "good/prompt", "lora.toml", code=2)
+    found = prompts(capsys, "handover", "good/prompt", "layers.toml", "--kind", "layers")
+    assert found["moves"] == "layers in 2 of 3 layers"
+    assert "rank" in prompts(capsys, "handover", "good/prompt", "more.toml", "--rank", "0", code=2)
+    assert not (home / "more.toml").exists()
+    save_prompt(home / "moved/prompt", start, card, scorer, {})
+    (home / "moved/task.toml").write_text(card.text)
+    assert "was handed over before" in prompts(capsys, "handover", "moved/prompt", "again.toml", code=2)

@@ -13,6 +13,7 @@ import promptward
 from client.ledger import read_ledger
 from client.round import LocalPlan, Pool, answer, pool_of
 from shared.card import Task
+from shared.peft_format import load_prompt
 from shared.privacy.mechanism import Mechanism, without_privacy
 from shared.privacy.source import SimulationSource
 from shared.prompt import Array
@@ -146,3 +147,19 @@ def test_sites_that_are_missing_are_missing_in_both_engines(home: Path, capsys: 
     assert "the quorum is 8" in capsys.readouterr().err
     assert promptward.main([*words, "--dropout", "1"]) == 2
     assert "--dropout 1: give a share" in capsys.readouterr().err
+
+
+def test_changes_of_the_model_are_trained_by_both_engines(home: Path) -> None:
+    """A card that was handed over: the same path, with LoRA in the prompt's place."""
+    assert (
+        promptward.main(["simulate", "card.toml", "--data", "study.toml", "--sites", "3", "--partition", "iid", "--out", "p"]) == 0
+    )
+    assert promptward.main(["prompts", "handover", "p/prompt", "lora.toml", "--rank", "2"]) == 0
+    tensors = []
+    for engine in ("in-process", "batched"):
+        words = ["simulate", "lora.toml", "--data", "study.toml", "--engine", engine, "--out", f"l-{engine}"]
+        assert promptward.main([*words, "--sites", "3", "--partition", "iid"]) == 0
+        tensors.append(load_prompt(Path(f"l-{engine}", "prompt"))[0])
+    assert tensors[0].shape == (16 + 2, 16)
+    np.testing.assert_allclose(tensors[0], tensors[1], atol=1e-4)
+    assert np.abs(tensors[0][:16]).max() > 0.01
