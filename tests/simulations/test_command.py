@@ -261,7 +261,7 @@ def test_the_ledger_command_recomputes_what_was_spent(home: Path, capsys: pytest
 @pytest.mark.slow
 def test_the_demonstration_beats_majority_guessing_in_a_few_rounds(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert promptward.main(["simulate", "--rounds", "20", "--epsilon", "6", "--out", str(out)]) == 0
+    assert promptward.main(["simulate", "--rounds", "10", "--epsilon", "6", "--out", str(out)]) == 0
     metrics = result_of(out)["metrics"]
     assert metrics["majority_baseline_mean_of_sites"] == pytest.approx(0.7207, abs=1e-4)
     assert metrics["pooled_auc"]["mean"] > 0.8
@@ -271,7 +271,8 @@ def test_the_demonstration_beats_majority_guessing_in_a_few_rounds(tmp_path: Pat
 @pytest.mark.slow
 def test_fifty_skewed_sites_of_the_demonstration(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert promptward.main(["simulate", "--sites", "50", "--partition", "dirichlet:0.3", "--rounds", "2", "--out", str(out)]) == 0
+    words = ["--sites", "50", "--partition", "dirichlet:0.3", "--rounds", "2", "--engine", "batched"]
+    assert promptward.main(["simulate", *words, "--out", str(out)]) == 0
     result = result_of(out)
     assert len(result["sites"]) == 50
     assert sum(site["n_train"] for site in result["sites"]) == 486
