@@ -4,7 +4,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from client.guard_release import ask_guard
-from client.prediction import Question, absent_columns, predict
-from client.records import read_rows
+from client.predict_outcome import Wish, outcome_of
+from client.prediction import Question
 from client.site import load_site
 from shared.card import Task
 from shared.compare import agreement, geometry, nearness
@@ -74,11 +74,9 @@ def _agreement(first: Entry, second: Entry, path: Path) -> float | None:
     require_one_model(readers)
     if readers[0].labels != readers[1].labels:
         raise InputError(f"'{first.name}' and '{second.name}' have different labels, so they cannot agree; leave --input out.")
-    rows, questions = read_rows(path), [Question(reader, {}) for reader in readers]
-    for question in questions:
-        absent_columns(rows, question, str(path))
-    said = list(predict(questions, rows, str(path)))
-    return agreement([a.label for a, _ in said], [b.label for _, b in said])
+    questions = [Question(replace(reader, name=str(n)), {}) for n, reader in enumerate(readers)]
+    lines = outcome_of(questions, path, Wish()).lines
+    return agreement(*([line[f"{n}.label"] for line in lines] for n in range(2)))
 
 
 def _export(args: argparse.Namespace, library: Path) -> Found:
