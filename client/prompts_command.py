@@ -18,6 +18,7 @@ from client.site import load_site
 from shared.card import Task
 from shared.compare import agreement, geometry, nearness
 from shared.errors import InputError
+from shared.hub_folder import README, figures_of, write_hub_folder
 from shared.library import Entry, add, default_library, export, find, names, open_entry, remove
 from shared.model_card import model_card
 from shared.peft_format import FACTS
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
         "show": _show,
         "compare": _compare,
         "export": _export,
+        "push": _push,
         "import": _import,
         "rm": _remove,
         "nearest": _nearest,
@@ -83,6 +85,14 @@ def _export(args: argparse.Namespace, library: Path) -> Found:
     entry = find(args.prompt, library)
     export(entry, args.folder)
     return {"exported": entry.name, "folder": str(args.folder), "sha256": entry.digest}
+
+
+def _push(args: argparse.Namespace, library: Path) -> Found:
+    entry = find(args.prompt, library)
+    figures = figures_of(args.figures, entry) if args.figures else None
+    written = write_hub_folder(entry, args.folder, args.base_model, figures)
+    then = f"read {args.folder / README}, then upload by hand: hf upload ORG/{entry.name} {args.folder}"
+    return {"prompt": entry.name, "folder": str(args.folder), "sha256": entry.digest, "written": written, "next": then}
 
 
 def _import(args: argparse.Namespace, library: Path) -> Found:
