@@ -101,6 +101,6 @@ def _results(entry: Entry, figures: Figures, sees: bool) -> list[Any]:
 
     kind = "image-classification" if sees else "text-classification"
     name = f"{entry.facts['task']}: test patients of the simulated sites, pooled"
-    where = {"task_type": kind, "dataset_type": "private", "dataset_name": name}
+    where: dict[str, Any] = {"task_type": kind, "dataset_type": "private", "dataset_name": name}
     given = (("roc_auc", figures.auc), ("accuracy", figures.accuracy))
     return [EvalResult(metric_type=metric, metric_value=round(value, 4), **where) for metric, value in given]
