@@ -67,7 +67,7 @@ def readme(entry: Entry, base_model: str | None = None, figures: Figures | None 
         pipeline_tag="image-classification" if sees else "text-classification",
         tags=list(TAGS),
         metrics=["roc_auc", "accuracy"],
-        model_name=entry.name,
+        model_name=str(entry.facts["task"]) if entry.name == "prompt" else entry.name,
         eval_results=None if figures is None else _results(entry, figures, sees),
         **_licence(card["licence"]),
     )
