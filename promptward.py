@@ -62,10 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "canaries", "the secret canaries of an audit site", _canaries_arguments, _canaries)
     _add(commands, "keys", "keys and certificates of a federation", _keys_arguments, _keys)
     _add(commands, "publish", "a noised accuracy of a prompt on a hospital's own test patients", _publish_arguments, _publish)
-    _add(commands, "predict", "read the rows of a table with one or several prompts", _predict_arguments, _predict)
+    _add(commands, "predict", "read the rows of a table, or images, with one or several prompts", _predict_arguments, _predict)
     _add(commands, "prompts", "the prompt library", _prompts_arguments, _prompts)
     _add(commands, "serve-model", "answer predictions over HTTP on this machine", _serve_model_arguments, _serve_model)
-    _add(commands, "init", "a task card and a site file from a table of your own", _init_arguments, _init)
+    _add(commands, "init", "a task card and a site file from a table or folder of your own", _init_arguments, _init)
     return parser
 
 

@@ -5,7 +5,7 @@ leaves the hospital depends on it.
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
-from client.records import cohort, read_rows
+from client.cohorts import cohort_of
+from client.records import read_rows
 from client.site import SiteFile
 from shared.errors import InputError
 from shared.files import read_private
@@ -59,11 +60,10 @@ def calibrate(site: SiteFile, reader: Reader) -> Calibration:
     where, card = site.data.path, reader.task.card
     if site.data.split is None:
         raise InputError(f"{where}: no patients are kept for tests; name the column that says train or test in [data] split.")
-    how = replace(site.data.columns_map, part="test")
-    tested = cohort(read_rows(where), how, card.record_text, reader.labels, card.privacy.max_records, str(where))
+    tested = cohort_of(site.data, read_rows(where), card, "test")
     if tested.size < FEWEST or len(set(tested.labels)) < 2:
         raise InputError(f"{where}: a temperature needs {FEWEST} test patients or more, of two labels at least; keep more.")
-    logits = logits_of([reader], [Reading(text, 0) for text in tested.texts])
+    logits = logits_of([reader], [Reading(record, 0) for record in tested.records])
     found = fit(torch.stack(logits), torch.tensor(tested.labels))
     _keep(_path(site), reader.digest, found)
     return found

@@ -4,7 +4,7 @@ Letters in shape comments: F frames, H, W height and width.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from client.scan import Scan, ScanPolicy, UnreadableError
 from shared.pixels import ImageTable, Pixels, own_range, spread, windowed
 
 
-def read_dicom(path: Path, image: ImageTable, most: int, policy: ScanPolicy) -> Scan:
+def read_dicom(path: Path | BinaryIO, image: ImageTable, most: int, policy: ScanPolicy) -> Scan:
     """Return at most `most` frames of a DICOM file, evenly spaced, and the patient that it names.
 
     Values are rescaled by the file's slope and intercept, then cut to the card's window, or else the file's. MONOCHROME1 is turned

@@ -6,7 +6,17 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line; what is left out is asked for at a terminal."""
-    parser.add_argument("--csv", type=Path, required=True, metavar="FILE", help="the table: .csv, .parquet or .jsonl")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="a folder of images or .txt files, with a manifest or a folder a label"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="a table instead: .csv, .parquet or .jsonl")
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="the folder's manifest (default: the one table in it)")
+    parser.add_argument(
+        "--file-column", default="file", metavar="COL", help="the manifest's column that names files (default: file)"
+    )
+    parser.add_argument(
+        "--patient-rule", metavar="RULE", help="whose a file is: 'file', 'dicom', or a regular expression with one group"
+    )
     parser.add_argument("--task", metavar="CARD", help="there is a card already: write the site file only")
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where the files go (default: here)")
     parser.add_argument("--name", help="the task's name: lower-case letters, digits and hyphens")

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from client.picture_service import Pictures, PicturesAnswer, answer_pictures
 from client.prediction import Question, absent_columns, predict
+from client.scan import ScanPolicy
 from shared.errors import InputError
 
 Cell = str | int | float | bool | None
@@ -49,33 +51,50 @@ class Health(BaseModel):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may hold."""
+    """What one request may hold: rows or files, bytes, and pixels that one file is decoded to."""
 
     rows: int
     bytes: int
+    pixels: int = 25_000_000
 
 
-def service(questions: Sequence[Question], limits: Limits) -> FastAPI:
-    """Return the application; the model reads one request at a time."""
+def service(questions: Sequence[Question], limits: Limits, policy: ScanPolicy | None = None) -> FastAPI:
+    """Return the application; the model reads one request at a time.
+
+    Args:
+        questions: all of one model, so all read sentences or all read images: that decides what POST /predict takes.
+        limits: of a request.
+        policy: what the hospital decided about its images; default: a file with burned-in text is refused.
+    """
     app = FastAPI(title="Promptward", description="Predictions of soft prompts on one frozen model.", docs_url=None, redoc_url=None)
     known, lock = {question.reader.name: question for question in questions}, threading.Lock()
     app.add_middleware(_Bounded, most=limits.bytes)
     app.add_exception_handler(RequestValidationError, _without_the_body)
 
+    def chosen(prompts: Sequence[str] | None, sent: int, what: str) -> list[Question]:
+        """Return the prompts that a request asks; refuse one that is too large."""
+        if sent > limits.rows:
+            raise HTTPException(413, f"{sent} {what}; a request may hold {limits.rows}.")
+        asked = list(dict.fromkeys(prompts or known))
+        if strange := [name for name in asked if name not in known]:
+            raise HTTPException(404, f"there is no prompt '{strange[0]}' here; there are {', '.join(known)}.")
+        return [known[name] for name in asked]
+
     @app.get("/health")
     def health() -> Health:
         return Health(status="ok", prompts={name: _facts(question) for name, question in known.items()})
 
-    @app.post("/predict")
-    def answer(request: Rows) -> Answer:
-        if len(request.rows) > limits.rows:
-            raise HTTPException(413, f"{len(request.rows)} rows; a request may hold {limits.rows}.")
-        asked = list(dict.fromkeys(request.prompts or known))
-        if strange := [name for name in asked if name not in known]:
-            raise HTTPException(404, f"there is no prompt '{strange[0]}' here; there are {', '.join(known)}.")
+    def answer_rows(request: Rows) -> Answer:
+        asked = chosen(request.prompts, len(request.rows), "rows")
         with lock:
-            return _answer([known[name] for name in asked], request.rows)
+            return _answer(asked, request.rows)
 
+    def answer_files(request: Pictures) -> PicturesAnswer:
+        asked = chosen(request.prompts, len(request.files), "files")
+        with lock:
+            return answer_pictures(asked, request, policy or ScanPolicy(), limits.pixels)
+
+    app.post("/predict")(answer_files if questions[0].sees else answer_rows)
     return app
 
 
@@ -99,7 +118,8 @@ def _facts(question: Question) -> dict[str, Any]:
         "task_digest": reader.task.digest,
         "prompt_sha256": reader.digest,
         "labels": reader.labels,
-        "columns": [question.column(name) for name in reader.task.card.record_text.names],
+        "columns": [] if question.sees else [question.column(name) for name in reader.task.card.record_text.names],
+        "reads": "images" if question.sees else "rows",
         "calibrated": question.temperature != 1.0,
     }
 

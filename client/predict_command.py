@@ -1,4 +1,4 @@
-"""`promptward predict PROMPT... INPUT`: read the rows of a table with one or several prompts."""
+"""`promptward predict PROMPT... INPUT`: read the rows of a table, or pictures, with one or several prompts."""
 
 import argparse
 import json
@@ -9,11 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from client.occlusion import Explanation, explain
+from client.occlusion import Explanation
+from client.patches import PictureExplanation
+from client.predict_outcome import Outcome, Wish, outcome_of
 from client.predict_report import write_report
-from client.prediction import Prediction, Question, absent_columns, predict
+from client.prediction import Question
 from client.questions import questions_of
-from client.records import Row, read_rows
+from client.site import ImagesTable, load_site
 from shared.errors import InputError
 
 SHOWN = 20  # rows of the table on screen
@@ -24,20 +26,19 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.out and args.out.suffix.lower() not in KINDS:
         raise InputError(f"{args.out}: predictions are written as {', '.join(KINDS)}; choose one of these endings.")
-    rows, source = read_rows(args.input), str(args.input)
+    if args.why_rows < 1:
+        raise InputError(f"--why-rows {args.why_rows}: explain one row or more.")
     questions = _questions(args)
-    absent = {q.reader.name: absent_columns(rows, q, source) for q in questions}
-    _require_column(rows, args.id, source)
-    found = list(predict(questions, rows, source))
-    table = [_line(n, row, args.id, questions, said) for n, (row, said) in enumerate(zip(rows, found, strict=True), start=1)]
-    reasons = _reasons(args, questions, rows, source)
-    _say(Console(stderr=True), questions, absent)
+    found = outcome_of(questions, args.input, _wish(args))
+    if args.why:
+        write_report(found.reasons, len(found.lines) - len(found.broken), args.why)
+    _say(Console(stderr=True), questions, found)
     if args.out:
-        _write(args.out, table)
+        _write(args.out, found.lines)
     if args.json:
-        print(json.dumps(_report(questions, absent, table, reasons), indent=2))  # noqa: T201
+        print(json.dumps(_report(questions, found), indent=2))  # noqa: T201
     elif not args.out:
-        Console().print(_shown(table))
+        Console().print(_shown(found.lines))
     return 0
 
 
@@ -47,46 +48,26 @@ def _questions(args: argparse.Namespace) -> list[Question]:
     return questions_of(args.prompts, args.calibrate or args.site, args.library, fit=args.calibrate is not None)
 
 
-def _require_column(rows: Sequence[Row], column: str | None, source: str) -> None:
-    if column is not None and all(column not in row for row in rows):
-        raise InputError(f"{source}: there is no column '{column}' to repeat; mend --id.")
+def _wish(args: argparse.Namespace) -> Wish:
+    where = args.calibrate or args.site
+    table = None if where is None else load_site(where).data
+    return Wish(args.id, args.why_rows if args.why else 0, args.skip_broken, table if isinstance(table, ImagesTable) else None)
 
 
-def _line(number: int, row: Row, key: str | None, questions: Sequence[Question], said: Sequence[Prediction]) -> dict[str, Any]:
-    line: dict[str, Any] = {"row": number} | ({key: row.get(key)} if key else {})
-    for question, prediction in zip(questions, said, strict=True):
-        name = question.reader.name
-        line[f"{name}.label"] = prediction.label
-        line |= {f"{name}.{label}": round(share, 6) for label, share in prediction.probabilities.items()}
-    return line
-
-
-def _reasons(args: argparse.Namespace, questions: Sequence[Question], rows: Sequence[Row], source: str) -> list[Explanation]:
-    if args.why is None:
-        return []
-    if args.why_rows < 1:
-        raise InputError(f"--why-rows {args.why_rows}: explain one row or more.")
-    found = [said for n, row in enumerate(rows[: args.why_rows], start=1) for said in explain(questions, row, source, n)]
-    write_report(found, len(rows), args.why)
-    return found
-
-
-def _say(console: Console, questions: Sequence[Question], absent: Mapping[str, Sequence[str]]) -> None:
+def _say(console: Console, questions: Sequence[Question], found: Outcome) -> None:
     """Say in one sentence each what a reader of the numbers has to know."""
     for question in questions:
         name = question.reader.name
-        if missing := absent[name]:
+        if missing := found.missing.get(name):
             console.print(f"{name}: the table has no column {', '.join(missing)}; every row says 'missing' there.", soft_wrap=True)
         if question.temperature == 1.0:
             console.print(f"{name}: probabilities are not calibrated at a site; use --calibrate SITE.", soft_wrap=True)
+    for why, names in found.left_out.items():
+        told = f"{len(names)} files were not read ({why}): {', '.join(names)}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
-def _report(
-    questions: Sequence[Question],
-    absent: Mapping[str, Sequence[str]],
-    table: Sequence[Mapping[str, Any]],
-    reasons: Sequence[Explanation],
-) -> dict[str, Any]:
+def _report(questions: Sequence[Question], found: Outcome) -> dict[str, Any]:
     prompts = [
         {
             "name": question.reader.name,
@@ -95,21 +76,28 @@ def _report(
             "prompt_sha256": question.reader.digest,
             "labels": question.reader.labels,
             "temperature": question.temperature,
-            "missing_columns": list(absent[question.reader.name]),
+            "missing_columns": list(found.missing.get(question.reader.name, ())),
         }
         for question in questions
     ]
-    why = [
-        {
-            "row": said.row,
-            "prompt": said.prompt,
-            "label": said.prediction.label,
-            "probability": said.prediction.probability,
-            "reasons": [{"field": r.field, "said": r.said, "change": r.change} for r in said.reasons],
-        }
-        for said in reasons
-    ]
-    return {"schema": 1, "prompts": prompts, "predictions": list(table), "why": why}
+    broken = [{"file": name, "reason": reason} for name, reason in found.broken]
+    out = {"schema": 1, "prompts": prompts, "predictions": list(found.lines), "why": [_why(said) for said in found.reasons]}
+    return out | {"broken": broken, "left_out": {why: list(names) for why, names in found.left_out.items()}}
+
+
+def _why(said: Explanation) -> dict[str, Any]:
+    pictures = said.heats if isinstance(said, PictureExplanation) else ()
+    reasons = [{"field": r.field, "said": r.said, "change": r.change} for r in said.reasons]
+    return {
+        "row": said.row,
+        "prompt": said.prompt,
+        "label": said.prediction.label,
+        "probability": said.prediction.probability,
+        "reasons": reasons,
+        "pictures": [
+            {"file": heat.file, "changes": heat.changes.tolist(), "evidence": heat.evidence.tolist()} for heat in pictures
+        ],
+    }
 
 
 def _write(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
@@ -130,8 +118,15 @@ def _write(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
 def _shown(table: Sequence[Mapping[str, Any]]) -> Table:
     rest = len(table) - SHOWN
     shown = Table(title="Predictions", caption=f"{rest} more rows; use --out or --json" if rest > 0 else None)
-    for name in table[0]:
+    names = list(dict.fromkeys(name for line in table for name in line))
+    for name in names:
         shown.add_column(name)
     for line in table[:SHOWN]:
-        shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in line.values()))
+        shown.add_row(*(_cell(line.get(name)) for name in names))
     return shown
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "" if value is None else str(value)

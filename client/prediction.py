@@ -1,4 +1,4 @@
-"""Rows of a table are read by one or several prompts: sentences, label probabilities, and what is missing."""
+"""Rows of a table are read by one or several prompts: sentences, label probabilities, what is missing. Images: `client.albums`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 
 from client.records import Row
 from shared.errors import InputError
-from shared.reading import Reader, Reading, logits_of
+from shared.reading import Reader, Reading, Record, logits_of
 
 CHUNK = 1024  # rows in memory at once
 
@@ -27,11 +27,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Question:
-    """A reader with how this table's columns map to its fields, and the temperature that its scores are divided by."""
+    """A reader with how a table's columns map to its fields (images have none), and the temperature that divides its scores."""
 
     reader: Reader
     columns: Mapping[str, str]
     temperature: float = 1.0
+
+    @property
+    def sees(self) -> bool:
+        """Whether its records are images."""
+        return self.reader.task.card.image is not None
 
     def column(self, field: str) -> str:
         """Return the column that holds a field."""
@@ -74,10 +79,10 @@ def predict(questions: Sequence[Question], rows: Sequence[Row], source: str) -> 
             yield said[first : first + len(questions)]
 
 
-def answers(questions: Sequence[Question], asked: Sequence[tuple[str, int]]) -> list[Prediction]:
-    """Return a prediction for each (sentence, number of its question)."""
+def answers(questions: Sequence[Question], asked: Sequence[tuple[Record, int]]) -> list[Prediction]:
+    """Return a prediction for each (sentence or prepared picture, number of its question)."""
     readers = [question.reader for question in questions]
-    logits = logits_of(readers, [Reading(text, number) for text, number in asked])
+    logits = logits_of(readers, [Reading(record, number) for record, number in asked])
     return [_said(questions[number], scores) for (_, number), scores in zip(asked, logits, strict=True)]
 
 

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export = action("export", "copy a prompt out, byte for byte")
     export.add_argument("prompt")
     export.add_argument("folder", type=Path, help="a new folder")
+    _push(action("push", "lay a prompt out as a repository of the Hugging Face hub; nothing is uploaded"))
     _import(action("import", "take in a run's prompt, an exported one, or rows trained with PEFT"))
     action("rm", "remove a prompt").add_argument("prompt")
     nearest = action("nearest", "rank the library's prompts as starts of a task, from public facts")
@@ -39,6 +40,17 @@ def _handover(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("card", type=Path, help="the new card's file")
     parser.add_argument("--kind", choices=("lora", "layers"), default="lora", help="what moves (default: lora)")
     parser.add_argument("--rank", type=int, default=4, help="of lora (default: 4)")
+
+
+def _push(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt")
+    parser.add_argument("folder", type=Path, help="a new folder")
+    parser.add_argument(
+        "--base-model", metavar="ORG/NAME", help="the frozen model's name on the hub, where the card names another place"
+    )
+    parser.add_argument(
+        "--figures", type=Path, metavar="RUN", help="also tell the AUC and accuracy of this simulation, which have no noise"
+    )
 
 
 def _import(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from client.guard_release import ask_guard
-from client.prediction import Question, absent_columns, predict
-from client.records import read_rows
+from client.predict_outcome import Wish, outcome_of
+from client.prediction import Question
 from client.site import load_site
 from shared.card import Task
 from shared.compare import agreement, geometry, nearness
 from shared.errors import InputError
 from shared.handover import write_card
+from shared.hub_folder import README, figures_of, write_hub_folder
 from shared.library import Entry, add, default_library, export, find, names, open_entry, remove
 from shared.model_card import model_card
 from shared.peft_format import FACTS
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         "show": _show,
         "compare": _compare,
         "export": _export,
+        "push": _push,
         "import": _import,
         "rm": _remove,
         "nearest": _nearest,
@@ -76,17 +78,23 @@ def _agreement(first: Entry, second: Entry, path: Path) -> float | None:
     require_one_model(readers)
     if readers[0].labels != readers[1].labels:
         raise InputError(f"'{first.name}' and '{second.name}' have different labels, so they cannot agree; leave --input out.")
-    rows, questions = read_rows(path), [Question(reader, {}) for reader in readers]
-    for question in questions:
-        absent_columns(rows, question, str(path))
-    said = list(predict(questions, rows, str(path)))
-    return agreement([a.label for a, _ in said], [b.label for _, b in said])
+    questions = [Question(replace(reader, name=str(n)), {}) for n, reader in enumerate(readers)]
+    lines = outcome_of(questions, path, Wish()).lines
+    return agreement(*([line[f"{n}.label"] for line in lines] for n in range(2)))
 
 
 def _export(args: argparse.Namespace, library: Path) -> Found:
     entry = find(args.prompt, library)
     export(entry, args.folder)
     return {"exported": entry.name, "folder": str(args.folder), "sha256": entry.digest}
+
+
+def _push(args: argparse.Namespace, library: Path) -> Found:
+    entry = find(args.prompt, library)
+    figures = figures_of(args.figures, entry) if args.figures else None
+    written = write_hub_folder(entry, args.folder, args.base_model, figures)
+    then = f"read {args.folder / README}, then upload by hand: hf upload ORG/{entry.name} {args.folder}"
+    return {"prompt": entry.name, "folder": str(args.folder), "sha256": entry.digest, "written": written, "next": then}
 
 
 def _import(args: argparse.Namespace, library: Path) -> Found:

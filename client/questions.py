@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from client.calibration import calibrate, temperature_of
 from client.prediction import Question
-from client.site import SiteFile, load_site
+from client.site import ImagesTable, SiteFile, load_site
+from shared.errors import InputError
 from shared.library import default_library, find
 from shared.reading import Reader, open_reader, require_one_model
 
@@ -20,22 +23,41 @@ def questions_of(prompts: Sequence[str], site: Path | None, library: Path | None
         library: default: see `shared.library.default_library`.
         fit: first calibrate each prompt on the site's test patients.
 
-    Raises `InputError` for a prompt that is not there or not whole, and for prompts of different models.
+    Raises `InputError` for a prompt that is not there or not whole, for prompts of different models, and for a site file of
+    the other kind of record.
     """
     readers = [open_reader(find(prompt, library or default_library())) for prompt in prompts]
     require_one_model(readers)
     readers = _named_apart(readers)
-    if site is None:
-        return [Question(reader, {}) for reader in readers]
-    where = load_site(site)
+    where = None if site is None else load_site(site)
+    bare = [Question(reader, {}) for reader in readers]
+    require_one_kind(bare, where)
+    if where is None:
+        return bare
     if fit:
         for reader in readers:
             calibrate(where, reader)
     return [_at_site(reader, where) for reader in readers]
 
 
+def require_one_kind(questions: Sequence[Question], site: SiteFile | None) -> None:
+    """Raise `InputError` where a prompt's pictures do not fit its model, or the site file is of the other kind of record."""
+    for question in questions:
+        card, name = question.reader.task.card, question.reader.name
+        if site is not None and question.sees != isinstance(site.data, ImagesTable):
+            table, reads = ("[images]", "images") if question.sees else ("[data]", "sentences")
+            raise InputError(f"site '{site.site}': prompt '{name}' reads {reads}, so its site file needs {table}; name that one.")
+        if question.sees:
+            blank = np.zeros((1, card.picture.channels, card.picture.size, card.picture.size), dtype=np.float32)
+            try:
+                question.reader.scorer.read(blank)
+            except InputError as error:
+                raise InputError(f"prompt '{name}': {error}") from None
+
+
 def _at_site(reader: Reader, site: SiteFile) -> Question:
-    columns = {field: column for field, column in site.data.columns.items() if field in reader.task.card.record_text.names}
+    fields = [] if reader.task.card.image is not None else reader.task.card.record_text.names
+    columns = {field: column for field, column in site.data.columns.items() if field in fields}
     return Question(reader, columns, temperature_of(site, reader) or 1.0)
 
 

@@ -13,8 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expose", action="store_true", help="allow a --host that other machines reach: there is no login and no TLS"
     )
-    parser.add_argument("--most-rows", type=int, default=256, help="rows that one request may hold (default: 256)")
-    parser.add_argument("--most-bytes", type=int, default=1_000_000, help="size of a request (default: 1000000)")
+    parser.add_argument("--most-rows", type=int, default=256, help="rows or images that one request may hold (default: 256)")
+    parser.add_argument(
+        "--most-bytes", type=int, metavar="N", help="size of a request (default: 1000000, where prompts read images 60000000)"
+    )
+    parser.add_argument(
+        "--most-pixels", type=int, default=25_000_000, metavar="N", help="pixels that one image is decoded to (default: 25000000)"
+    )
     parser.add_argument(
         "--library", type=Path, metavar="DIR", help="the prompt library (default: ~/.local/share/promptward/prompts)"
     )

@@ -130,9 +130,16 @@ def add(entry: Entry, name: str, notes: Mapping[str, Any], library: Path) -> Ent
 def export(entry: Entry, target: Path) -> None:
     """Copy an entry's files, byte for byte, into a new folder; raise `InputError` when it is there already."""
     with new_folder(target) as folder:
-        for file in (*FILES, CARD, NOTES):
-            if (entry.folder / file).is_file():
-                shutil.copyfile(entry.folder / file, folder / file)
+        copy_files(entry, folder)
+
+
+def copy_files(entry: Entry, folder: Path) -> None:
+    """Copy an entry's files into a folder, byte for byte; the card may lie beside the entry, as in a run directory."""
+    for file in (*FILES, NOTES):
+        if (entry.folder / file).is_file():
+            shutil.copyfile(entry.folder / file, folder / file)
+    if entry.task is not None:
+        (folder / CARD).write_bytes(entry.task.text.encode())
 
 
 def remove(name: str, library: Path) -> None:

@@ -1,4 +1,4 @@
-"""A self-contained HTML page from a template; values are escaped, and one that is missing is an error."""
+"""A self-contained page from a template; in HTML values are escaped, and one that is missing is an error."""
 
 from pathlib import Path
 
@@ -14,3 +14,8 @@ def templates(folder: Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def texts(folder: Path) -> jinja2.Environment:
+    """Return the templates of a folder for files that are no HTML, such as Markdown: nothing is escaped."""
+    return templates(folder).overlay(autoescape=False)

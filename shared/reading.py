@@ -1,6 +1,6 @@
 """Several prompts read records side by side: below their layer the frozen model runs once, above it each record has its own prompt.
 
-Letters in shape comments: B readings, P prompt rows, L labels (the most of any prompt), D hidden size.
+Letters in shape comments: B readings, P prompt rows, L labels (the most of any prompt), D hidden size, C H W of an image.
 """
 
 from collections import defaultdict
@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from shared.backbone import Hidden, load_backbone
+from shared.backbone import Hidden, Records, load_backbone
 from shared.card import Task
 from shared.errors import InputError
 from shared.library import LABEL_ROWS, Entry
 from shared.peft_format import CENTRE, FROZEN
+from shared.pixels import Pixels
 from shared.prompt import PromptShape
 from shared.scoring import COSINE_SCALE, Scorer, build, with_tuning
 
@@ -38,11 +39,14 @@ class Reader:
         return [label.name for label in self.task.card.labels]
 
 
+Record = str | Pixels  # a sentence, or a prepared picture (C, H, W)
+
+
 @dataclass(frozen=True)
 class Reading:
-    """One sentence that one of the readers shall read."""
+    """One record that one of the readers shall read."""
 
-    text: str
+    record: Record
     reader: int
 
 
@@ -76,13 +80,14 @@ def require_one_model(readers: Sequence[Reader]) -> None:
 def logits_of(readers: Sequence[Reader], readings: Sequence[Reading], batch: int = 128) -> list[Tensor]:
     """Return the label scores (L,) of each reading by its own reader, in the order given.
 
-    Prompts that stand at the same layer with as many rows share batches; a sentence that several of them read is computed
-    once below that layer. Mixing changes nothing: no record sees another.
+    Prompts that stand at the same layer with as many rows share batches; a sentence, or one array of a picture, that several of
+    them read is computed once below that layer. Mixing changes nothing: no record sees another.
     """
-    groups: dict[tuple[int, int, int, int, bool], list[int]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for number, reading in enumerate(readings):
-        scorer = readers[reading.reader].scorer
-        groups[id(scorer.backbone), id(scorer.tuning), scorer.layer, scorer.shape.rows, scorer.deep].append(number)
+        scorer, record = readers[reading.reader].scorer, reading.record
+        size = None if isinstance(record, str) else record.shape  # pictures of a batch have one size
+        groups[id(scorer.backbone), id(scorer.tuning), scorer.layer, scorer.shape.rows, scorer.deep, size].append(number)
     found: dict[int, Tensor] = {}
     for numbers in groups.values():
         found |= dict(zip(numbers, _mixed(readers, [readings[n] for n in numbers], batch), strict=True))
@@ -91,11 +96,11 @@ def logits_of(readers: Sequence[Reader], readings: Sequence[Reading], batch: int
 
 def _mixed(readers: Sequence[Reader], readings: Sequence[Reading], batch: int) -> list[Tensor]:
     """Read with prompts of one model, layer and number of rows."""
-    texts = list(dict.fromkeys(reading.text for reading in readings))
-    place = {text: number for number, text in enumerate(texts)}
+    distinct = {_key(reading.record): reading.record for reading in readings}
+    place = {key: number for number, key in enumerate(distinct)}
     shelf = _Shelf([readers[n] for n in sorted({reading.reader for reading in readings})])
-    hidden = shelf.scorer.read(texts)
-    where = torch.tensor([place[reading.text] for reading in readings])  # (B,)
+    hidden = shelf.scorer.read(_records(list(distinct.values())))
+    where = torch.tensor([place[_key(reading.record)] for reading in readings])  # (B,)
     which = torch.tensor([shelf.place(readers[reading.reader]) for reading in readings])  # (B,)
     order = hidden.mask.sum(1)[where].argsort()  # records of a length together: little padding
     scores: list[Tensor] = [torch.empty(0)] * len(readings)
@@ -103,6 +108,17 @@ def _mixed(readers: Sequence[Reader], readings: Sequence[Reading], batch: int) -
         for number, row in zip(piece.tolist(), shelf.logits(hidden[where[piece]], which[piece]), strict=True):
             scores[number] = row[: readers[readings[number].reader].scorer.labels]
     return scores
+
+
+def _key(record: Record) -> str | int:
+    """Return what tells records apart: a sentence's words, or which array a picture is."""
+    return record if isinstance(record, str) else id(record)
+
+
+def _records(distinct: Sequence[Record]) -> Records:
+    """Return records of one kind as a model reads them: sentences, or a stack (B, C, H, W)."""
+    pictures = [record for record in distinct if not isinstance(record, str)]
+    return np.stack(pictures) if pictures else [record for record in distinct if isinstance(record, str)]
 
 
 class _Shelf:

@@ -77,7 +77,8 @@ def recommend(contrasts: Sequence[Contrast], margin: float, sites: int) -> Recom
         return Recommendation("unknown", "Neither LoRA nor full fine-tuning was measured, federated, beside the prompt.", beside)
     if ahead:
         best = max(ahead, key=lambda contrast: contrast.gain.mean)
-        said = f"Not enough: {best.title} gains {best.told} over the prompt {best.cost}; use it with these {sites} sites; docs/handover.md."
+        gain = f"{best.title} gains {best.told} over the prompt {best.cost}"
+        said = f"Not enough: {gain}; use it with these {sites} sites (docs/handover.md)."
         return Recommendation("not enough", said, beside)
     told = "; ".join(f"{contrast.title} {contrast.told} {contrast.cost}" for contrast, _ in judged)
     if all(verdict == "enough" for _, verdict in judged):

@@ -6,10 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import uvicorn
 
 import promptward
 from client.calibration import fit
-from client.model_service import Limits, service
+from client.model_service import Limits
 from client.prediction import Question
 from shared.card import Task
 from shared.library import open_entry
@@ -31,6 +27,7 @@ from shared.processes import free_port
 from shared.prompt import Array
 from shared.reading import Reader, open_reader
 from shared.scoring import Scorer
+from tests.serving import served
 
 Capture = pytest.CaptureFixture[str]
 
@@ -178,28 +175,8 @@ def reader(home: Path) -> Reader:
     return open_reader(open_entry(home / "run" / "prompt"))
 
 
-@contextmanager
-def served(reader: Reader, limits: Limits) -> Iterator[httpx.Client]:
-    """Serve in a thread of this process, on a real port."""
-    config = uvicorn.Config(
-        service([Question(reader, {})], limits), port=free_port(), log_level="warning", access_log=False, ws="none"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{config.port}", timeout=60) as calls:
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.01)
-            yield calls
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 def test_the_service_has_limits_and_repeats_nothing(reader: Reader) -> None:
-    with served(reader, Limits(rows=2, bytes=600)) as calls:
+    with served([Question(reader, {})], Limits(rows=2, bytes=600)) as calls:
         limits_hold(calls)
 
 

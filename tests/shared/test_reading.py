@@ -52,7 +52,7 @@ def test_four_prompts_in_one_mixed_batch_equal_one_by_one(readers: list[Reader])
     together = logits_of(readers, mixed, batch=5)
     for reading, scores in zip(mixed, together, strict=True):
         reader = readers[reading.reader]
-        alone = reader.scorer.logits(reader.scorer.read([reading.text]), reader.prompt)[0]
+        alone = reader.scorer.logits(reader.scorer.read([str(reading.record)]), reader.prompt)[0]
         torch.testing.assert_close(scores, alone, atol=2e-5, rtol=0)
     assert {len(scores) for scores in together} == {2, 3}
 
