@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export = action("export", "copy a prompt out, byte for byte")
     export.add_argument("prompt")
     export.add_argument("folder", type=Path, help="a new folder")
+    export.add_argument("--personal", action="store_true", help="a site's own prompt too: the site has decided to hand it on")
     _import(action("import", "take in a run's prompt, an exported one, or rows trained with PEFT"))
     action("rm", "remove a prompt").add_argument("prompt")
     nearest = action("nearest", "rank the library's prompts as starts of a task, from public facts")
@@ -31,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     guard.add_argument("site", type=Path, help="the hospital's site file")
     guard.add_argument("task", help='the card, whose init is "prompt:..."')
     guard.add_argument("--fresh", default="vocabulary", help="init of the start that it is compared with (default: vocabulary)")
+    own = action("personal", "at a hospital: write the site's own prompt of a run as a prompt folder; nothing is sent")
+    own.add_argument("site", type=Path, help="the hospital's site file")
+    own.add_argument("task", help="the card, with [plan.personal]")
+    own.add_argument("folder", type=Path, help="a new folder")
+    own.add_argument("--run", help="the run's name on the ledger (default: the newest)")
 
 
 def _import(parser: argparse.ArgumentParser) -> None:

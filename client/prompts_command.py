@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.guard_release import ask_guard
+from client.own_prompt import write_own_prompt
 from client.prediction import Question, absent_columns, predict
 from client.records import read_rows
 from client.site import load_site
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         "rm": _remove,
         "nearest": _nearest,
         "guard": _guard,
+        "personal": _personal,
     }
     found = actions[args.action](args, args.library or default_library())
     if args.json:
@@ -83,6 +85,12 @@ def _agreement(first: Entry, second: Entry, path: Path) -> float | None:
 
 def _export(args: argparse.Namespace, library: Path) -> Found:
     entry = find(args.prompt, library)
+    own = entry.facts.get("personal")
+    if own and not args.personal:
+        raise InputError(
+            f"'{entry.name}' is {own['site']}'s own prompt; handing it on costs no epsilon, but is that site's decision: "
+            "add --personal where it has decided so."
+        )
     export(entry, args.folder)
     return {"exported": entry.name, "folder": str(args.folder), "sha256": entry.digest}
 
@@ -135,6 +143,10 @@ def _nearest(args: argparse.Namespace, library: Path) -> Found:
 
 def _guard(args: argparse.Namespace, library: Path) -> Found:
     return ask_guard(load_site(args.site), Task.load(args.task), args.fresh)
+
+
+def _personal(args: argparse.Namespace, library: Path) -> Found:
+    return write_own_prompt(load_site(args.site), Task.load(args.task), args.folder, args.run)
 
 
 def _print(found: Found) -> None:
