@@ -40,7 +40,7 @@ def privacy_statement(result: Mapping[str, Any]) -> list[str]:
     personal = [
         "Every hospital also keeps a prompt of its own. It follows by a public rule from what that hospital was sent and had sent "
         "already, so it costs no further epsilon; it does not leave, unless the hospital decides so."
-    ] * ("personal" in result["metrics"])
+    ] * ("personal" in result.get("metrics", {}))
     worst = max(result["sites"], key=lambda site: site["epsilon"])
     return [
         f"Every hospital sent, in each of {result['rounds']} rounds, one array of {result['bytes']['tensor']:,} bytes with "

@@ -92,8 +92,7 @@ def prompts_follow_from_what_left(out: str, scorer: Scorer) -> None:
     assert _seen(shared, arrays.updates, known)["North"].prompts == ()
 
 
-@pytest.mark.parametrize("engine", ["in-process", "batched"])
-@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize(("engine", "private"), [("in-process", True), ("batched", False)])
 def test_an_interrupted_run_goes_on_to_the_same_prompts(engine: str, private: bool, home: Path) -> None:
     more = ("--engine", engine, *(() if private else ("--no-privacy",)))
     simulate("whole", *more)
