@@ -25,6 +25,11 @@ from audits.subject import Subject
 from shared.errors import InputError
 from shared.scoring import build
 
+OWN = (
+    "The card lets sites take their gradients at prompts of their own, which follow from the transcript. Membership of the run's "
+    "own patients was tried there; every other attack was tried on made-up sites at the broadcast prompts."
+)
+
 
 @dataclass
 class _Outcome:
@@ -92,6 +97,8 @@ def _installed(
     except InputError as error:
         outcome.notes.append(f"The installed code was not put to the test, because the model cannot be loaded: {error}")
         return
+    if files.task.card.plan.personal:
+        outcome.notes.append(OWN)
     first = next(iter(arrays.values()))
     subject = Subject(files.task, scorer, first.broadcasts)
     for section in _timed(installed_sections(subject, first.updates, known, thorough), outcome, console):

@@ -19,6 +19,7 @@ from audits.replay import replay
 from audits.residual import residual
 from audits.section import Section
 from audits.subject import Subject
+from client.personal import points, rule_of
 from client.round import pool
 from shared.privacy.mechanism import Update, decode
 
@@ -68,11 +69,13 @@ def _seen(subject: Subject, updates: Mapping[str, Mapping[int, Update]], known: 
     """Return the sites that sent something in every round and whose patients are known, with and without training."""
     rounds = range(1, len(subject.prompts) + 1)
     whole = {name: some for name, some in updates.items() if name in known and set(rounds) <= set(some)}
+    own = rule_of(subject.task.card, subject.mechanism)
     return {
         name: Seen(
             np.stack([decode(some[number], subject.mechanism) for number in rounds]),  # (T, P+L, D)
             pool(known[name].members, subject.scorer),
             pool(known[name].others, subject.scorer),
+            points(own, subject.prompts, some) if own else (),
         )
         for name, some in whole.items()
         if known[name].members.size and known[name].others.size

@@ -10,7 +10,7 @@ from client.chain import Chain
 from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Ledger
-from client.opening import proposal_of
+from client.opening import proposal_of, shelf_of
 from client.outbox import Outbox
 from client.policy import Policy, Proposal
 from client.records import Cohort
@@ -89,6 +89,7 @@ def open_site(subject: Subject, patients: Pool, folder: Path, source: Source) ->
         gate=Gate(subject.scorer.shape, mechanism.dtype, Chain(folder / "egress.jsonl", durable=False)),
         outbox=Outbox(folder / "outbox", durable=False),
         step=subject.step,
+        own=shelf_of(card, mechanism, folder / "ledger.jsonl", durable=False),
     )
 
 

@@ -4,7 +4,9 @@ import contextlib
 import fcntl
 import os
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from shared.errors import RunError
 
@@ -70,6 +72,29 @@ def _disown() -> None:
 
 
 os.register_at_fork(after_in_child=_disown)
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object], durable: bool) -> None:
+    """Write or replace a file that only its owner can read (0600), whole or not at all; its folder is made where there is none.
+
+    `durable` waits until it would be found after a power cut. Raises `OSError` when the disk does not take it: then the old file
+    is as it was.
+    """
+    new = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(number, "wb") as file:
+            write(file)
+            file.flush()
+            if durable:
+                os.fsync(number)
+        new.replace(path)
+        if durable:
+            sync_folder(path.parent)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

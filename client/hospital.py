@@ -9,8 +9,10 @@ from flwr.app import RecordDict
 from client.gate import Gate
 from client.ledger import Event, Ledger
 from client.outbox import Outbox
+from client.personal import State
 from client.policy import Policy, Proposal, affordable, agree
 from client.round import Gradients, Pool, answer
+from client.shelf import Shelf
 from shared.errors import RefusedError
 from shared.privacy.mechanism import Update
 from shared.privacy.source import Source
@@ -24,7 +26,7 @@ class Hospital:
     """Answers a coordinator's requests, one a round, within its own policy and the card that it agreed to.
 
     `ledger` is None only in a simulation without privacy, whose noise multiplier is 0. `step` is `client.round.answer`, or
-    a twin of it that gives the same numbers.
+    a twin of it that gives the same numbers. `own` is where the site's own prompt is kept, where the card wants one.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Hospital:
     gate: Gate
     outbox: Outbox
     step: Callable[..., Update] = answer
+    own: Shelf | None = None
     _cleared: int = field(default=0, init=False)  # the budget is known to hold for this many releases on the ledger
 
     def __post_init__(self) -> None:
@@ -72,10 +75,13 @@ class Hospital:
         if earlier is not None:
             return self.gate.release(request, self._again(request, earlier, asked))
         self._afford(request.round)
-        update = self.step(
-            self.pool, request.prompt, self.proposal.plan, self.scorer, self.source, request.run, self.name, request.round
-        )
+        before = self._own_before(request)
+        point = self.own.rule.point(before, request.prompt) if self.own else request.prompt  # (P+L, D)
+        update = self.step(self.pool, point, self.proposal.plan, self.scorer, self.source, request.run, self.name, request.round)
         self.outbox.keep(request.run, request.round, update)
+        if self.own:  # counts from the charge on
+            after = self.own.rule.moved(before, request.prompt, update, request.round)
+            self.own.keep(request.task_digest, request.run, before, after)
         self._charge(request, asked, update)
         return self.gate.release(request, update)
 
@@ -92,6 +98,11 @@ class Hospital:
         prompt, shape = request.prompt, self.scorer.shape.shape
         if prompt.shape != shape or prompt.dtype != np.float32 or not np.isfinite(prompt).all():
             raise RefusedError(f"the prompt is not a finite float32 array of shape {shape}")
+
+    def _own_before(self, request: Request) -> State | None:
+        if self.own is None:
+            return None
+        return self.own.before(request.task_digest, request.run, request.round, self.ledger.events if self.ledger else None)
 
     def _afford(self, round_: int) -> None:
         """Refuse before any work when this round would pass a budget."""

@@ -11,12 +11,14 @@ from client.hospital import Hospital
 from client.ledger import Ledger
 from client.mystery import MysterySource, canary_pool, canary_scorer, canary_step
 from client.outbox import Outbox
+from client.personal import rule_of
 from client.policy import Proposal
 from client.records import read_rows
 from client.round import Gradients, LocalPlan, Pool, Step, answer, pool
+from client.shelf import Shelf
 from client.site import SiteFile
 from shared.canaries import read_canaries, require_bound
-from shared.card import Task
+from shared.card import Task, TaskCard
 from shared.errors import InputError
 from shared.privacy.mechanism import Mechanism
 from shared.privacy.planned import mechanism_of
@@ -67,6 +69,12 @@ def egress_log(ledger: Path) -> Path:
     return ledger.with_suffix(".egress.jsonl")
 
 
+def shelf_of(card: TaskCard, mechanism: Mechanism, ledger: Path, durable: bool = True) -> Shelf | None:
+    """Return where the site with this ledger keeps its own prompt; None where the card wants none."""
+    rule = rule_of(card, mechanism)
+    return Shelf(ledger.with_suffix(".personal"), rule, durable) if rule else None
+
+
 @dataclass(frozen=True)
 class _Parts:
     """What differs between a hospital and an audit site."""
@@ -91,6 +99,7 @@ def _hospital(site: SiteFile, task: Task, ledger: Ledger, log: Chain, source: So
         gate=Gate(parts.scorer.shape, proposal.plan.mechanism.dtype, log),
         outbox=Outbox(ledger.path.with_suffix(".outbox")),
         step=parts.step,
+        own=shelf_of(task.card, proposal.plan.mechanism, ledger.path) if site.canaries is None else None,
     )
 
 

@@ -1,12 +1,11 @@
 """The outbox: the last payloads of a run, kept so that a resend is the same bytes and costs nothing."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from client.disk import sync_folder
+from client.disk import replace_file
 from shared.errors import RunError
 from shared.privacy.mechanism import Update
 
@@ -27,25 +26,11 @@ class Outbox:
         Raises `RunError` when the disk does not take it; the kept payloads stay as they were.
         """
         path = self._path(run, round_)
-        new = path.with_suffix(".new")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._write(new, update)
-            new.replace(path)
-            if self.durable:
-                sync_folder(self.folder)
+            replace_file(path, lambda file: np.save(file, update), self.durable)
         except OSError as error:
-            new.unlink(missing_ok=True)
             raise RunError(f"{path}: the payload could not be written ({error}); free disk space and start again.") from None
         self._path(run, round_ - 2).unlink(missing_ok=True)
-
-    def _write(self, path: Path, update: Update) -> None:
-        with path.open("wb") as file:
-            np.save(file, update)
-            file.flush()
-            if self.durable:
-                os.fsync(file.fileno())
-        path.chmod(0o600)
 
     def find(self, run: str, round_: int) -> Update | None:
         """Return the kept payload, or None."""

@@ -11,8 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_argument("--json", action="store_true", help="print JSON")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    def action(name: str, what: str) -> argparse.ArgumentParser:
-        return actions.add_parser(name, help=what, description=what, parents=[common])
+    def action(name: str, what: str, *more: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return actions.add_parser(name, help=what, description=what, parents=[common, *more])
 
     action("list", "what the library holds")
     action("show", "a prompt's model card").add_argument("prompt")
@@ -20,10 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compare.add_argument("first")
     compare.add_argument("second")
     compare.add_argument("--input", type=Path, help="rows of a table: how often do the two agree?")
-    export = action("export", "copy a prompt out, byte for byte")
+    own = argparse.ArgumentParser(add_help=False)
+    own.add_argument("--personal", action="store_true", help="a site's own prompt too: the site has decided to hand it on")
+    export = action("export", "copy a prompt out, byte for byte", own)
     export.add_argument("prompt")
     export.add_argument("folder", type=Path, help="a new folder")
-    _push(action("push", "lay a prompt out as a repository of the Hugging Face hub; nothing is uploaded"))
+    _push(action("push", "lay a prompt out as a repository of the Hugging Face hub; nothing is uploaded", own))
     _import(action("import", "take in a run's prompt, an exported one, or rows trained with PEFT"))
     action("rm", "remove a prompt").add_argument("prompt")
     nearest = action("nearest", "rank the library's prompts as starts of a task, from public facts")
@@ -33,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     guard.add_argument("site", type=Path, help="the hospital's site file")
     guard.add_argument("task", help='the card, whose init is "prompt:..."')
     guard.add_argument("--fresh", default="vocabulary", help="init of the start that it is compared with (default: vocabulary)")
+    write = action("personal", "at a hospital: write the site's own prompt of a run as a prompt folder; nothing is sent")
+    write.add_argument("site", type=Path, help="the hospital's site file")
+    write.add_argument("task", help="the card, with [plan.personal]")
+    write.add_argument("folder", type=Path, help="a new folder")
+    write.add_argument("--run", help="the run's name on the ledger (default: the newest)")
 
 
 def _handover(parser: argparse.ArgumentParser) -> None:

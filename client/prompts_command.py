@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.guard_release import ask_guard
+from client.own_prompt import write_own_prompt
 from client.predict_outcome import Wish, outcome_of
 from client.prediction import Question
 from client.site import load_site
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         "nearest": _nearest,
         "guard": _guard,
         "handover": _handover,
+        "personal": _personal,
     }
     found = actions[args.action](args, args.library or default_library())
     if args.json:
@@ -84,13 +86,24 @@ def _agreement(first: Entry, second: Entry, path: Path) -> float | None:
 
 
 def _export(args: argparse.Namespace, library: Path) -> Found:
-    entry = find(args.prompt, library)
+    entry = _to_hand_on(args, library)
     export(entry, args.folder)
     return {"exported": entry.name, "folder": str(args.folder), "sha256": entry.digest}
 
 
-def _push(args: argparse.Namespace, library: Path) -> Found:
+def _to_hand_on(args: argparse.Namespace, library: Path) -> Entry:
     entry = find(args.prompt, library)
+    own = entry.facts.get("personal")
+    if own and not args.personal:
+        raise InputError(
+            f"'{entry.name}' is {own['site']}'s own prompt; handing it on costs no epsilon, but is that site's decision: "
+            "add --personal where it has decided so."
+        )
+    return entry
+
+
+def _push(args: argparse.Namespace, library: Path) -> Found:
+    entry = _to_hand_on(args, library)
     figures = figures_of(args.figures, entry) if args.figures else None
     written = write_hub_folder(entry, args.folder, args.base_model, figures)
     then = f"read {args.folder / README}, then upload by hand: hf upload ORG/{entry.name} {args.folder}"
@@ -149,6 +162,10 @@ def _guard(args: argparse.Namespace, library: Path) -> Found:
 
 def _handover(args: argparse.Namespace, library: Path) -> Found:
     return write_card(find(args.prompt, library), args.prompt, args.kind, args.rank, args.card)
+
+
+def _personal(args: argparse.Namespace, library: Path) -> Found:
+    return write_own_prompt(load_site(args.site), Task.load(args.task), args.folder, args.run)
 
 
 def _print(found: Found) -> None:

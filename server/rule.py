@@ -12,11 +12,10 @@ def rule_of(card: TaskCard) -> Rule:
     28
     """
     plan = card.plan
-    late = round(plan.average_last * plan.rounds)
     return Rule(
         optimizer=plan.optimizer,
         learning_rate=plan.learning_rate,
         momentum=plan.momentum,
         denominator=plan.patients_per_round * plan.local_steps,
-        average_from=plan.rounds - late + 1,
+        average_from=plan.average_from,
     )

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from shared.backbones.protocol import Position, Readout
 from shared.backbones.tuning import Kind
 from shared.errors import InputError
+from shared.personal import PersonalTable
 from shared.pixels import ImageTable
 from shared.template import FieldTable, RecordText
 from shared.toml import Table, digest, parse, read_text
@@ -102,6 +103,7 @@ class PlanTable(Table):
     quorum: Annotated[int, Field(ge=1)] | None = None  # sites that must contribute to a round; default: all
     aggregation: Aggregation = "sum"  # how the sites' updates become one; docs/robustness.md
     tolerate: Annotated[int, Field(ge=0)] | None = None  # f, lying sites that trimmed-mean and krum withstand
+    personal: PersonalTable | None = None
 
     @field_validator("sites")
     @classmethod
@@ -129,6 +131,12 @@ class PlanTable(Table):
         return self
 
     @model_validator(mode="after")
+    def _personal_takes_one_step(self) -> "PlanTable":
+        if self.personal and self.local_steps > 1:  # the payload says where all steps led, and each needs a pull of its own
+            raise ValueError("[plan.personal] moves once a round and local_steps is more than 1; set local_steps = 1")
+        return self
+
+    @model_validator(mode="after")
     def _enough_sites(self) -> "PlanTable":
         who = f"'{self.aggregation}'" + (f" with tolerate {self.tolerate}" if self.tolerate else "")
         if len(self.sites) < self.fewest:
@@ -141,6 +149,11 @@ class PlanTable(Table):
     def least(self) -> int:
         """The number of sites that must contribute to a round."""
         return self.quorum or len(self.sites)
+
+    @property
+    def average_from(self) -> int:
+        """The first round whose prompt enters the published mean."""
+        return self.rounds - round(self.average_last * self.rounds) + 1
 
     @property
     def fewest(self) -> int:
@@ -214,6 +227,8 @@ class TaskCard(Table):
             raise ValueError("[prompt] has neither rows nor label_rows, so nothing could be trained; give one")
         if self.tune is not None and self.prompt.position == "after":
             raise ValueError("[tune] changes what the model makes of a text, and position 'after' keeps that; put the rows before")
+        if self.plan.personal and self.plan.personal.rows == "labels" and not self.prompt.label_rows:
+            raise ValueError("[plan.personal] rows 'labels' needs [prompt] label_rows; leave rows away, or set label_rows = true")
         if self.template is not None and self.image is not None:
             raise ValueError("[template] makes records sentences and [image] makes them images; give one of them")
         return self

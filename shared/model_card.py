@@ -24,6 +24,7 @@ def model_card(entry: Entry) -> dict[str, Any]:
         "rows": entry.rows,
         "labels": entry.labels,
         "peft_loads_it": facts.get("peft_loads_it"),
+        "personal": facts["personal"]["say"] if "personal" in facts else None,
         "private": facts.get("privacy"),
         "epsilon": max(spent) if spent else None,
         "delta": max((site["delta"] for site in sites if site.get("delta")), default=None),

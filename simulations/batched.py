@@ -8,7 +8,7 @@ Letters in shape comments: S sites, N drawn patients, R their records, P prompt 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,10 @@ from torch.nn import functional
 from client.chain import Chain
 from client.gate import Gate
 from client.ledger import Event, Ledger
-from client.opening import proposal_of
+from client.opening import proposal_of, shelf_of
+from client.personal import State
 from client.round import LocalPlan, Pool
+from client.shelf import Shelf
 from server.aggregate import ServerState, apply, init
 from server.checkpoint import RunFolder
 from server.robust import combine
@@ -42,7 +44,7 @@ from shared.privacy.source import SimulationSource, Stream
 from shared.prompt import Array
 from shared.scoring import Scorer
 from shared.wire import pack_reply, sha256
-from simulations.federation import Federation, Stopwatch
+from simulations.federation import LEDGER, Federation, Stopwatch
 from simulations.grid import RUN_ID
 
 BATCH = 256  # records in one pass
@@ -89,6 +91,7 @@ def answers(
     scorer: Scorer,
     source: SimulationSource,
     *purpose: str | int,
+    points: Mapping[int, Array] | None = None,
 ) -> dict[int, Update]:
     """Return what each of these sites would send, as `client.round.answer` gives it, (P+L, D).
 
@@ -100,9 +103,11 @@ def answers(
         scorer: backbone and prompt shape.
         source: of draws and noise.
         purpose: (run, round); streams are named as `answer` names them.
+        points: site -> where its gradients are taken, (P+L, D), where that is not the broadcast prompt.
     """
     run, round_ = purpose
-    here = {site: torch.from_numpy(np.array(prompt)) for site in sites} if plan.steps > 1 else {}
+    given = points or dict.fromkeys(sites if plan.steps > 1 else (), prompt)
+    here = {site: torch.from_numpy(np.array(point)) for site, point in given.items()}  # (P+L, D) each
     same = torch.from_numpy(np.array(prompt))  # (P+L, D)
     total = {site: np.zeros(prompt.shape, dtype=np.int64 if plan.mechanism.exact else np.float64) for site in sites}
     for step in range(plan.steps):
@@ -114,7 +119,7 @@ def answers(
         streams = {site: source.stream("noise", *names[site]) for site in sites}
         for site, noised in _released(stacked, drawn, prompts, plan.mechanism, scorer, streams):
             total[site] += noised.value  # (P+L, D)
-            if here:
+            if step + 1 < plan.steps:
                 here[site] = plan.move(here[site], noised, same)
     return {site: encode(value, plan.mechanism) for site, value in total.items()}
 
@@ -175,13 +180,24 @@ def _pieces(stacked: Stack, patients: Indices, batch: int) -> Iterator[NDArray[n
 
 @dataclass(frozen=True)
 class _Books:
-    """A simulated site's ledger and gate; the batched engine charges and logs as a hospital does."""
+    """A simulated site's ledger and gate, and the shelf of its own prompt; the batched engine keeps them as a hospital does."""
 
-    ledger: Ledger
+    ledger: Ledger | None  # None without privacy
     gate: Gate
+    own: Shelf | None
 
-    def charge(self, event: Event, update: Update) -> None:
+    def begin(self, event: Event) -> State | None:
+        """Return in which state the site's own prompt starts the round of a charge to come."""
+        if self.own is None:
+            return None
+        return self.own.before(event.task, event.run, event.round, self.ledger.events if self.ledger else None)
+
+    def settle(self, event: Event, broadcast: Array, before: State | None, update: Update) -> None:
         """Charge once; a round that an interrupted run had charged gave the same bytes, because its streams are seeded."""
+        if self.own:
+            self.own.keep(event.task, event.run, before, self.own.rule.moved(before, broadcast, update, event.round))
+        if self.ledger is None:
+            return
         earlier = self.ledger.find(event.task, event.run, event.round)
         if earlier is None:
             self.ledger.charge(event)
@@ -198,7 +214,7 @@ def run_seed(
     run = Run(federation.task, f"seed{seed}", federation.mechanism)
     folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
     stacked = stack(federation.pools)
-    books = {name: _books(federation, out / "ledgers" / run.name / name) for name in stacked.names} if federation.private else {}
+    books = [_books(federation, out / "ledgers" / run.name / name) for name in stacked.names]
     start = folder.latest(run) or Start(init(federation.initial))
     plan, work = proposal_of(federation.task, federation.mechanism).plan, watch.timed(answers)
     state, received = start.state, dict(start.received)
@@ -206,17 +222,21 @@ def run_seed(
         broadcast, number = state.broadcast, state.round + 1
         where = [federation.schedule.presence(seed, name, number, federation.task.card.plan.rounds) for name in stacked.names]
         asked = [site for site, here in enumerate(where) if here != "away"]
-        found = work(stacked, asked, broadcast, plan, federation.scorer, SimulationSource(seed), run.name, number) if asked else {}
-        for site, update in found.items() if federation.private else ():
-            event = _event(federation, run.name, number, sha256(broadcast), update)
-            books[stacked.names[site]].charge(event, update)
+        charge = _event(federation, run.name, number, sha256(broadcast))
+        before = {site: books[site].begin(charge) for site in asked}
+        points = {site: own.rule.point(before[site], broadcast) for site in asked if (own := books[site].own)}
+        facts = (plan, federation.scorer, SimulationSource(seed), run.name, number)
+        found = work(stacked, asked, broadcast, *facts, points=points) if asked else {}
+        for site, update in found.items():
+            books[site].settle(replace(charge, payload=sha256(update)), broadcast, before[site], update)
         updates = {stacked.names[site]: update for site, update in found.items() if where[site] == "here"}
         seen = _close(run, state, broadcast, updates, received)
         state, received = seen.state, dict(seen.received)
         observe(seen)
         folder.save(run, seen)
     delta = federation.task.card.privacy.delta
-    return state.published, {name: mine.ledger.spent(delta) for name, mine in books.items()}
+    kept = zip(stacked.names, books, strict=True)
+    return state.published, {name: mine.ledger.spent(delta) for name, mine in kept if mine.ledger}
 
 
 def _close(run: Run, state: ServerState, broadcast: Array, updates: Mapping[str, Update], received: Mapping[str, str]) -> RoundSeen:
@@ -232,17 +252,19 @@ def _close(run: Run, state: ServerState, broadcast: Array, updates: Mapping[str,
 
 def _books(federation: Federation, home: Path) -> _Books:
     gate = Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / "egress.jsonl", durable=False))
-    return _Books(Ledger(Chain(home / "ledger.jsonl", durable=False)), gate)
+    ledger = Ledger(Chain(home / LEDGER, durable=False)) if federation.private else None
+    return _Books(ledger, gate, shelf_of(federation.task.card, federation.mechanism, home / LEDGER, durable=False))
 
 
-def _event(federation: Federation, run: str, round_: int, asked: str, update: Update) -> Event:
+def _event(federation: Federation, run: str, round_: int, asked: str) -> Event:
+    """Return a site's charge of a round, but for its payload."""
     mechanism = federation.mechanism
     return Event(
         task=federation.task.digest,
         run=run,
         round=round_,
         asked=asked,
-        payload=sha256(update),
+        payload="",
         releases=federation.task.card.plan.local_steps,
         sample_rate=mechanism.sample_rate,
         noise_multiplier=mechanism.noise_multiplier,

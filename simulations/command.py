@@ -19,10 +19,11 @@ from shared.errors import InputError, RunError
 from shared.peft_format import save_prompt
 from shared.privacy.accounting import epsilon_of
 from simulations import batched
-from simulations.evaluate import score
+from simulations.evaluate import score, score_own
 from simulations.federation import Federation, Stopwatch, prepare, run_seed
 from simulations.options import FILE, Changes, Options, varied
 from simulations.partition import Scheme
+from simulations.personal import own_prompts, save_own_prompts
 from simulations.progress import Display
 from simulations.report import write_report
 from simulations.result import SeedOutcome, Timing, assemble
@@ -118,7 +119,9 @@ def _simulate(federation: Federation, options: Options, out: Path, console: Cons
             prompt, spent = ENGINES[options.engine](federation, seed, out, watch, curve.observe)
             mine = [line for line in lines if line["seed"] == seed] + curve.lines
             scores = score(prompt, federation.tests, federation.scorer)
-            outcomes.append(SeedOutcome(seed, prompt, scores, spent, mine))
+            own = own_prompts(federation, seed, out, prompt)
+            own_scores = score_own(own, federation.tests, federation.scorer) if own else None
+            outcomes.append(SeedOutcome(seed, prompt, scores, spent, mine, own, own_scores))
     trained = time.perf_counter()
     timing = Timing(startup, trained - before, trained - started, watch.seconds, rounds * options.seeds - len(lines))
     result = assemble(federation, options, outcomes, timing)
@@ -188,10 +191,11 @@ def _checkpoint(out: Path, seed: int, round_: int) -> Path:
 
 
 def _save_prompt(federation: Federation, outcome: SeedOutcome, result: dict[str, Any], out: Path) -> None:
-    """Write the first seed's prompt; the others' are in their last checkpoints."""
+    """Write the first seed's prompt, and the sites' own; the others' are in their last checkpoints and in `ledgers/`."""
     facts = {
         "privacy": federation.private,
         "seed": outcome.seed,
         "sites": [{key: site[key] for key in ("name", "epsilon", "delta", "accountant", "unit")} for site in result["sites"]],
     }
     save_prompt(out / "prompt", outcome.prompt, federation.task, federation.scorer, facts)
+    save_own_prompts(federation, outcome.own, facts, out)

@@ -63,8 +63,16 @@ def test_set_of(train: Cohort, test: Cohort, hidden: Hidden) -> TestSet:
 
 def score(prompt: Array, tests: Mapping[str, TestSet], scorer: Scorer) -> Scores:
     """Score a prompt (P+L, D) on every site's test records, and on all of them pooled."""
-    given = torch.from_numpy(np.array(prompt))
-    guesses = _guesses(given, tests, scorer)
+    return _scores(_guesses(torch.from_numpy(np.array(prompt)), tests, scorer), tests)
+
+
+def score_own(prompts: Mapping[str, Array], tests: Mapping[str, TestSet], scorer: Scorer) -> Scores:
+    """Score each site's own prompt (P+L, D) on that site's test records, and all sites' guesses pooled."""
+    own = {name: torch.from_numpy(np.array(prompts[name])) for name in tests}
+    return _scores({name: scorer.probabilities(test.hidden, own[name]).numpy() for name, test in tests.items()}, tests)
+
+
+def _scores(guesses: Mapping[str, NDArray[np.float32]], tests: Mapping[str, TestSet]) -> Scores:
     per_site = {name: _site(guesses[name], test) for name, test in tests.items()}
     every = np.concatenate(list(guesses.values()))
     labels = np.concatenate([test.labels for test in tests.values()])

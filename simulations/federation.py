@@ -14,7 +14,7 @@ from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Ledger
 from client.mystery import MysterySource, canary_pool, canary_scorer, canary_step
-from client.opening import proposal_of
+from client.opening import proposal_of, shelf_of
 from client.outbox import Outbox
 from client.policy import Policy
 from client.records import joined
@@ -41,6 +41,7 @@ from simulations.schedule import Presence, Schedule
 from simulations.study import SitePatients
 
 T = TypeVar("T")
+LEDGER = "ledger.jsonl"
 EVERYBODY = Schedule()  # is there in every round
 
 
@@ -85,9 +86,9 @@ class Stopwatch:
     def timed(self, work: Callable[..., T]) -> Callable[..., T]:
         """Return `work`, timed."""
 
-        def wrapper(*args: object) -> T:
+        def wrapper(*args: object, **named: object) -> T:
             start = time.perf_counter()
-            result = work(*args)
+            result = work(*args, **named)
             self.seconds += time.perf_counter() - start
             return result
 
@@ -188,6 +189,7 @@ def _mystery_site(federation: Federation, canaries: Canaries, seed: int, folder:
     rounds = federation.task.card.plan.rounds
     site = _hospital(federation, canaries.table.site, seed, folder, canary_step(canaries, rounds), canary_pool(canaries, 1, rounds))
     site.scorer, site.source = canary_scorer(canaries, federation.mechanism.clip_norm), MysterySource(canaries)
+    site.own = None  # canaries have the same gradients everywhere
     return site
 
 
@@ -215,8 +217,9 @@ def _hospital(
         pool=patients or federation.pools[name],
         scorer=federation.scorer,
         source=SimulationSource(seed),
-        ledger=Ledger(Chain(home / "ledger.jsonl", durable=False)) if federation.private else None,
+        ledger=Ledger(Chain(home / LEDGER, durable=False)) if federation.private else None,
         gate=Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / "egress.jsonl", durable=False)),
         outbox=Outbox(home / "outbox", durable=False),
         step=step,
+        own=shelf_of(card, federation.mechanism, home / LEDGER, durable=False),
     )

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from shared.page import templates
 from simulations.charts import byte_bars, epsilon_bars, learning_curve, site_bars
-from simulations.table import aggregation, number, spread
+from simulations.table import aggregation, number, over_seeds, spread
 
 HERE = Path(__file__).parent
 MOST_ROWS = 60  # sites in the table; the rest is in result.json
@@ -23,7 +23,7 @@ def write_report(result: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], 
         path: the HTML file.
     """
     environment = templates(HERE)
-    environment.filters |= {"number": number, "spread": spread, "aggregation": aggregation}
+    environment.filters |= {"number": number, "spread": spread, "aggregation": aggregation, "over_seeds": over_seeds}
     page = environment.get_template("report.html.j2").render(
         r=result, charts=_charts(result, lines), sites=result["sites"][:MOST_ROWS], statement=privacy_statement(result)
     )
@@ -37,6 +37,10 @@ def privacy_statement(result: Mapping[str, Any]) -> list[str]:
             "This run had no privacy protection. No noise was added, no budget was kept, and a single update can reveal which "
             "patients were in it. It exists to show what privacy costs in accuracy."
         ]
+    personal = [
+        "Every hospital also keeps a prompt of its own. It follows by a public rule from what that hospital was sent and had sent "
+        "already, so it costs no further epsilon; it does not leave, unless the hospital decides so."
+    ] * ("personal" in result.get("metrics", {}))
     worst = max(result["sites"], key=lambda site: site["epsilon"])
     return [
         f"Every hospital sent, in each of {result['rounds']} rounds, one array of {result['bytes']['tensor']:,} bytes with "
@@ -49,6 +53,7 @@ def privacy_statement(result: Mapping[str, Any]) -> list[str]:
         f"(equivalent to Gaussian differential privacy with mu = {worst['mu']:.2f}).",
         "This covers each hospital's patients by that hospital's own noise: it holds even if the coordinator and all other "
         "hospitals work together. A patient who is treated at two of the hospitals is covered at each of them separately.",
+        *personal,
         "This was a simulation: its noise came from public seeds so that the numbers can be repeated. The statement is what the "
         "same run gives with the operating system's noise, which a hospital always uses.",
     ]

@@ -5,7 +5,7 @@ import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -19,6 +19,7 @@ from shared.prompt import Array
 from simulations.evaluate import Scores, SiteScore, auc_interval, majority_baselines, mean_interval, wilson
 from simulations.federation import Federation
 from simulations.options import Options
+from simulations.personal import gain
 
 VERSIONS = ("promptward", "flwr", "torch", "transformers", "opacus", "dp-accounting", "peft", "numpy")
 FEW = 20  # test patients below which a site's numbers say little
@@ -26,13 +27,25 @@ FEW = 20  # test patients below which a site's numbers say little
 
 @dataclass(frozen=True)
 class SeedOutcome:
-    """What one seed ended with: the published prompt, its scores, what each site's ledger says, and its rounds' lines."""
+    """What one seed ended with.
+
+    Attributes:
+        seed: its number.
+        prompt: the published prompt (P+L, D).
+        scores: of that prompt.
+        spent: what each site's ledger says.
+        lines: of its rounds.
+        own: each site's own prompt (P+L, D), none where the card wants none.
+        own_scores: of those.
+    """
 
     seed: int
     prompt: Array
     scores: Scores
     spent: Mapping[str, Spent]
     lines: Sequence[Mapping[str, Any]]
+    own: Mapping[str, Array] = field(default_factory=dict)
+    own_scores: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,8 @@ def assemble(federation: Federation, options: Options, outcomes: Sequence[SeedOu
     """Return `result.json`'s content."""
     card = federation.task.card
     sites = [_site(federation, name, outcomes) for name in federation.pools]
-    per_site = _per_site(federation, outcomes)
+    scores = [outcome.scores for outcome in outcomes]
+    per_site = _per_site(federation, scores)
     return {
         "schema": 1,
         "task": card.name,
@@ -69,7 +83,7 @@ def assemble(federation: Federation, options: Options, outcomes: Sequence[SeedOu
         "prompt": {**asdict(federation.scorer.shape), "layer": card.prompt.layer, "bytes": federation.scorer.shape.nbytes},
         "sites": sites,
         **_audit_site(federation, outcomes),
-        "metrics": {**_metrics(federation, outcomes), "per_site": per_site},
+        "metrics": {**_metrics(federation, scores), "per_site": per_site, **_own(federation, outcomes)},
         "references": [r.model_dump() for r in card.references] if options.published_split else [],
         "bytes": _bytes(federation, sites),
         "warnings": _warnings(federation, outcomes, per_site),
@@ -141,11 +155,20 @@ def _attacker(one: Release, releases: int, delta: float) -> tuple[float, float]:
     return attacker([one] * releases, delta)
 
 
-def _metrics(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
+def _own(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, Any]:
+    """Return the scores of the sites' own prompts beside the shared one's; nothing where the card wants none."""
+    own, table = [outcome.own_scores for outcome in outcomes if outcome.own_scores], federation.task.card.plan.personal
+    if not own or table is None:
+        return {}
+    better = gain(own, [outcome.scores for outcome in outcomes])
+    found = {**_metrics(federation, own), "per_site": _per_site(federation, own), "gain_mean_of_sites_accuracy": better}
+    return {"personal": {**table.model_dump(), **found}}
+
+
+def _metrics(federation: Federation, scores: Sequence[Scores]) -> dict[str, Any]:
     tests = [test for test in federation.tests.values() if len(test.labels)]
     counts = [len(test.labels) for test in tests]
     labels = np.concatenate([test.labels for test in tests])
-    scores = [outcome.scores for outcome in outcomes]
     mean_majority, pooled_majority = majority_baselines(federation.tests)
     pooled = float(np.mean([s.pooled_accuracy for s in scores]))
     at_sites = [
@@ -180,11 +203,11 @@ def _spread(values: Sequence[float], interval: tuple[float, float] | None) -> di
     return {"mean": float(np.mean(values)), "std": std, "values": list(values), "ci95": list(interval) if interval else None}
 
 
-def _per_site(federation: Federation, outcomes: Sequence[SeedOutcome]) -> dict[str, dict[str, Any]]:
+def _per_site(federation: Federation, every: Sequence[Scores]) -> dict[str, dict[str, Any]]:
     """Return each site's scores, means over seeds; null where a score does not exist."""
     found = {}
     for name in federation.tests:
-        scores: list[SiteScore] = [outcome.scores.per_site[name] for outcome in outcomes]
+        scores: list[SiteScore] = [each.per_site[name] for each in every]
         n = scores[0].n_test
         accuracy = _mean([s.accuracy for s in scores])
         found[name] = {

@@ -15,6 +15,8 @@ def closing_table(result: dict[str, Any]) -> Group:
         parts.append(Text("NO PRIVACY: no noise was added. For comparison only.", style="bold white on red"))
     sites = _sites(result)
     parts += [sites, _summary(result)]
+    if "personal" in result["metrics"]:
+        parts.append(_own(result["metrics"]))
     parts += [Text(f"! {warning}", style="yellow") for warning in result["warnings"]]
     return Group(*parts)
 
@@ -72,6 +74,21 @@ def _summary(result: dict[str, Any]) -> Table:
     return table
 
 
+def _own(metrics: dict[str, Any]) -> Table:
+    own = metrics["personal"]
+    table = Table(box=SIMPLE_HEAD, title=f"Each site's own prompt (pull {own['pull']:g}, learning rate {own['learning_rate']:g})")
+    table.add_column("site", no_wrap=True)
+    table.caption = f"own less shared, mean of sites: {over_seeds(own['gain_mean_of_sites_accuracy'])}"
+    for name in ("acc.", "own", "AUC", "own"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, mine in list(own["per_site"].items())[:20]:
+        shared = metrics["per_site"][name]
+        table.add_row(name, *(number(scores[key]) for key in ("accuracy", "auc") for scores in (shared, mine)))
+    means = [number(of["mean_of_sites_accuracy"]["mean"]) for of in (metrics, own)]
+    table.add_row("mean of sites", *means)
+    return table
+
+
 def aggregation(told: dict[str, Any]) -> str:
     """Return the rule in one line.
 
@@ -88,6 +105,17 @@ def number(value: float | None) -> str:
     ('0.803', '–')
     """
     return "–" if value is None else f"{value:.3f}"
+
+
+def over_seeds(difference: dict[str, Any]) -> str:
+    """Return a mean difference and its interval over seeds as text.
+
+    >>> over_seeds({"mean": 0.012, "ci95_over_seeds": [-0.001, 0.025]})
+    '+0.012 [-0.001, +0.025] over seeds'
+    """
+    interval = difference["ci95_over_seeds"]
+    told = f" [{interval[0]:+.3f}, {interval[1]:+.3f}] over seeds" if interval else " (one seed: no interval)"
+    return f"{difference['mean']:+.3f}{told}"
 
 
 def spread(metric: dict[str, Any] | None) -> str:

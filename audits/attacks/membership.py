@@ -22,6 +22,7 @@ from audits.attacks.view import Numbers, answered, clipped_gradients, noise_of, 
 from audits.section import Section
 from audits.subject import Subject
 from client.round import Pool
+from shared.prompt import Array
 
 TITLE = "Can a whole run tell who took part?"
 CLAIM = "All updates of a site together do not tell who trained there better than epsilon allows"
@@ -40,11 +41,14 @@ class Seen:
         updates: what the site sent in each round, decoded, (T, P+L, D); T prompts are the subject's.
         members: its training patients.
         nonmembers: patients of the same population that it did not train from.
+        prompts: where its gradients were taken in each round, T of (P+L, D), if not at the broadcast
+            prompts: a site's own, as anyone can compute them (`client.personal.points`).
     """
 
     updates: Numbers
     members: Pool
     nonmembers: Pool
+    prompts: tuple[Array, ...] = ()
 
 
 def attack(subject: Subject, scene: Roaming, cohorts: Mapping[str, Seen] | None, sizes: Sizes, seed: int) -> Section:
@@ -102,7 +106,7 @@ def _site(
     unknown = seen.members.patients / members.patients - 1  # members whom the attacker does not know, for each that is known
     scores, control = np.zeros((2, len(truth)))
     for place, number in enumerate(looked_at):
-        prompt = subject.prompts[number]
+        prompt = (seen.prompts or subject.prompts)[number]
         gradients = np.concatenate([clipped_gradients(subject, part, prompt) for part in (members, others)])  # (K, d)
         scores += _heard(subject, gradients, seen.updates[number].ravel(), background, unknown, True)
         if in_control(place, len(looked_at)):
