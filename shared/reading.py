@@ -20,6 +20,7 @@ from shared.library import LABEL_ROWS, Entry
 from shared.peft_format import CENTRE
 from shared.prompt import PromptShape
 from shared.scoring import COSINE_SCALE, Scorer, build
+from shared.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,13 @@ def require_one_model(readers: Sequence[Reader]) -> None:
 def logits_of(readers: Sequence[Reader], readings: Sequence[Reading], batch: int = 128) -> list[Tensor]:
     """Return the label scores (L,) of each reading by its own reader, in the order given.
 
-    Prompts that stand at the same layer with as many rows share batches; a sentence that several of them read is computed
-    once below that layer. Mixing changes nothing: no record sees another.
+    Prompts that stand at the same layer with as many rows and cut texts alike share batches; a sentence that several of them read
+    is computed once below that layer. Mixing changes nothing: no record sees another.
     """
-    groups: dict[tuple[int, int, int, bool], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, int, int, bool, Windows | None], list[int]] = defaultdict(list)
     for number, reading in enumerate(readings):
         scorer = readers[reading.reader].scorer
-        groups[id(scorer.backbone), scorer.layer, scorer.shape.rows, scorer.deep].append(number)
+        groups[id(scorer.backbone), scorer.layer, scorer.shape.rows, scorer.deep, scorer.windows].append(number)
     found: dict[int, Tensor] = {}
     for numbers in groups.values():
         found |= dict(zip(numbers, _mixed(readers, [readings[n] for n in numbers], batch), strict=True))
@@ -97,9 +98,9 @@ def _mixed(readers: Sequence[Reader], readings: Sequence[Reading], batch: int) -
     hidden = shelf.scorer.read(texts)
     where = torch.tensor([place[reading.text] for reading in readings])  # (B,)
     which = torch.tensor([shelf.place(readers[reading.reader]) for reading in readings])  # (B,)
-    order = hidden.mask.sum(1)[where].argsort()  # records of a length together: little padding
+    order = hidden.lengths[where].argsort()  # records of a length together: little padding
     scores: list[Tensor] = [torch.empty(0)] * len(readings)
-    for piece in torch.split(order, batch):
+    for piece in torch.split(order, max(1, batch // hidden.widest)):
         for number, row in zip(piece.tolist(), shelf.logits(hidden[where[piece]], which[piece]), strict=True):
             scores[number] = row[: readers[readings[number].reader].scorer.labels]
     return scores
@@ -127,6 +128,8 @@ class _Shelf:
 
     def logits(self, hidden: Hidden, which: Tensor) -> Tensor:
         """Return label scores (B, L): record b is read by prompt which[b]."""
+        if hidden.windows is not None:
+            return hidden.averaged(self.logits(hidden.apart, which[hidden.owner]))
         bias = torch.stack(self._biases)[which]  # (B, L)
         scorer = replace(self.scorer, centre=self._centres[which], bias=bias)  # centre (B, D)
         return scorer.logits(hidden, self._prompts[which]) * self._scales[which]
@@ -147,4 +150,4 @@ def _scorer(entry: Entry, task: Task) -> Scorer:
     rows = said.rows * (backbone.depth - said.layer if said.deep else 1)
     shape = PromptShape(rows, len(task.card.labels), backbone.dim)
     centre = load_file(entry.folder / LABEL_ROWS)[CENTRE]  # (D,)
-    return Scorer(backbone, shape, said.layer, said.scale or COSINE_SCALE, centre, deep=said.deep)
+    return Scorer(backbone, shape, said.layer, said.scale or COSINE_SCALE, centre, deep=said.deep, windows=task.card.windows)

@@ -67,6 +67,10 @@ class Vision:
         return len(self.parts.layers)
 
     @property
+    def tokenizer(self) -> None:
+        """Images have no tokens to cut at."""
+
+    @property
     def word_vectors(self) -> None:
         """Images have no vocabulary."""
 
