@@ -14,7 +14,6 @@ from shared.room import memory_findings
 from shared.scoring import build
 from shared.windows import lengths
 
-ENDLESS = 1_000_000  # windows: as many as a text takes
 TALK = "agree with the coordinator on another card, or change [policy] if the hospital decides so"
 LESS = "raise it if the hospital decides so, or agree on a card with fewer rounds or more noise"
 
@@ -107,8 +106,7 @@ def _texts(it: Examined) -> Iterator[Finding]:
         mend = "agree on a card with [template] windows, or with more max_tokens where the model has room"
         yield Finding("texts", "warning", f"{said} and are cut", mend, private=True)
     else:
-        needed = [len(own) for own in replace(card.windows, most=ENDLESS).cut(long, tokenizer)]
-        yield _windows(said, needed, card.windows.most)
+        yield _windows(said, card.windows.needed(long, tokenizer), card.windows.most)
 
 
 def _windows(said: str, needed: Sequence[int], most: int) -> Finding:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from client.occlusion import Explanation, explain
 from client.predict_report import write_report
-from client.prediction import Prediction, Question, absent_columns, predict
+from client.prediction import Prediction, Question, absent_columns, predict, unread
 from client.questions import questions_of
 from client.records import Row, read_rows
 from shared.errors import InputError
@@ -31,11 +31,12 @@ def run(args: argparse.Namespace) -> int:
     found = list(predict(questions, rows, source))
     table = [_line(n, row, args.id, questions, said) for n, (row, said) in enumerate(zip(rows, found, strict=True), start=1)]
     reasons = _reasons(args, questions, rows, source)
-    _say(Console(stderr=True), questions, absent)
+    cut = {q.reader.name: unread(q, rows, source) for q in questions}
+    _say(Console(stderr=True), questions, absent, cut)
     if args.out:
         _write(args.out, table)
     if args.json:
-        print(json.dumps(_report(questions, absent, table, reasons), indent=2))  # noqa: T201
+        print(json.dumps(_report(questions, absent, cut, table, reasons), indent=2))  # noqa: T201
     elif not args.out:
         Console().print(_shown(table))
     return 0
@@ -71,12 +72,15 @@ def _reasons(args: argparse.Namespace, questions: Sequence[Question], rows: Sequ
     return found
 
 
-def _say(console: Console, questions: Sequence[Question], absent: Mapping[str, Sequence[str]]) -> None:
+def _say(console: Console, questions: Sequence[Question], absent: Mapping[str, Sequence[str]], cut: Mapping[str, int]) -> None:
     """Say in one sentence each what a reader of the numbers has to know."""
     for question in questions:
         name = question.reader.name
         if missing := absent[name]:
             console.print(f"{name}: the table has no column {', '.join(missing)}; every row says 'missing' there.", soft_wrap=True)
+        if cut[name]:
+            said = f"{name}: {cut[name]} rows are longer than this prompt's model reads; some of their words were left out."
+            console.print(said, soft_wrap=True)
         if question.temperature == 1.0:
             console.print(f"{name}: probabilities are not calibrated at a site; use --calibrate SITE.", soft_wrap=True)
 
@@ -84,6 +88,7 @@ def _say(console: Console, questions: Sequence[Question], absent: Mapping[str, S
 def _report(
     questions: Sequence[Question],
     absent: Mapping[str, Sequence[str]],
+    cut: Mapping[str, int],
     table: Sequence[Mapping[str, Any]],
     reasons: Sequence[Explanation],
 ) -> dict[str, Any]:
@@ -96,6 +101,7 @@ def _report(
             "labels": question.reader.labels,
             "temperature": question.temperature,
             "missing_columns": list(absent[question.reader.name]),
+            "rows_cut": cut[question.reader.name],
         }
         for question in questions
     ]

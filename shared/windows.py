@@ -5,11 +5,12 @@ Where windows begin and end follows from the text's tokens and the card alone, n
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.errors import InputError
 
+ENDLESS = 2**31  # windows: as many as a text takes
 Place = tuple[int, int]  # of a window, in tokens: the first, and the one after the last
 
 
@@ -47,6 +48,10 @@ class Windows:
             [text] if tokens <= self.max_tokens else self._windows(text, tokenizer)
             for text, tokens in zip(texts, counts, strict=True)
         ]
+
+    def needed(self, texts: Sequence[str], tokenizer: Any) -> list[int]:
+        """Return how many windows it takes to read each text whole."""
+        return [len(own) for own in replace(self, most=ENDLESS).cut(texts, tokenizer)]
 
     def _windows(self, text: str, tokenizer: Any) -> list[str]:
         ending = self.ending if text.endswith(self.ending) else ""
