@@ -11,6 +11,8 @@ from shared.findings import Check, Finding
 from shared.model_check import file_findings, load_findings
 from shared.privacy.accounting import COARSE, FINE, Release, epsilon_of
 from shared.room import memory_findings
+from shared.scoring import build
+from shared.windows import lengths
 
 TALK = "agree with the coordinator on another card, or change [policy] if the hospital decides so"
 LESS = "raise it if the hospital decides so, or agree on a card with fewer rounds or more noise"
@@ -30,6 +32,7 @@ def terms_checks(it: Examined) -> list[Check]:
         Check("model files", lambda: file_findings(it.task.card), needs=("card",)),
         Check("memory", lambda: memory_findings(it.task.card, _records(it)), needs=("model files",)),
         Check("model", lambda: load_findings(it.task.card), needs=("memory",)),
+        Check("texts", lambda: _texts(it), needs=("mapping", "model")),
     ]
 
 
@@ -87,6 +90,32 @@ def _patients(it: Examined) -> Iterator[Finding]:
     else:
         said = f"{have} training patients are fewer than [policy] least_patients {least}"
         yield Finding("patients", "wrong", said, "this cohort is too small to take part; add patients", private=True)
+
+
+def _texts(it: Examined) -> Iterator[Finding]:
+    """Say how many training records are longer than the model reads; a count that stays at the hospital."""
+    card, texts = it.task.card, it.patients.texts
+    if card.template is None or not texts:
+        return
+    tokenizer, most = build(card)[0].backbone.tokenizer, card.backbone.max_tokens
+    long = [text for text, tokens in zip(texts, lengths(tokenizer, texts), strict=True) if tokens > most]
+    said = f"{len(long)} of {len(texts)} training records have more than [backbone] max_tokens {most}"
+    if not long:
+        yield Finding("texts", "ok", said, private=True)
+    elif card.windows is None:
+        mend = "agree on a card with [template] windows, or with more max_tokens where the model has room"
+        yield Finding("texts", "warning", f"{said} and are cut", mend, private=True)
+    else:
+        yield _windows(said, card.windows.needed(long, tokenizer), card.windows.most)
+
+
+def _windows(said: str, needed: Sequence[int], most: int) -> Finding:
+    """Say whether long records, which need so many windows each, are read to the last word."""
+    unread = sum(windows > most for windows in needed)
+    if not unread:
+        return Finding("texts", "ok", f"{said} and are read in windows, {max(needed)} at most", private=True)
+    said = f"{said}; {unread} of them need more than [template] windows {most} ({max(needed)} at most), and some words are left out"
+    return Finding("texts", "warning", said, "agree on a card with more windows, or with more max_tokens", private=True)
 
 
 def _policy(it: Examined) -> Iterator[Finding]:

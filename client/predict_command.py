@@ -60,6 +60,9 @@ def _say(console: Console, questions: Sequence[Question], found: Outcome) -> Non
         name = question.reader.name
         if missing := found.missing.get(name):
             console.print(f"{name}: the table has no column {', '.join(missing)}; every row says 'missing' there.", soft_wrap=True)
+        if cut := found.cut.get(name):
+            said = f"{name}: {cut} rows are longer than this prompt's model reads; some of their words were left out."
+            console.print(said, soft_wrap=True)
         if question.temperature == 1.0:
             console.print(f"{name}: probabilities are not calibrated at a site; use --calibrate SITE.", soft_wrap=True)
     for why, names in found.left_out.items():
@@ -77,6 +80,7 @@ def _report(questions: Sequence[Question], found: Outcome) -> dict[str, Any]:
             "labels": question.reader.labels,
             "temperature": question.temperature,
             "missing_columns": list(found.missing.get(question.reader.name, ())),
+            "rows_cut": found.cut.get(question.reader.name, 0),
         }
         for question in questions
     ]

@@ -10,7 +10,7 @@ from client.albums import Album, Files, Told, predict_album
 from client.images import require_whole
 from client.occlusion import Explanation, explain
 from client.patches import explain_album
-from client.prediction import Prediction, Question, absent_columns, predict
+from client.prediction import Prediction, Question, absent_columns, predict, unread
 from client.records import Row, read_rows
 from client.site import ImagesTable
 from shared.errors import InputError
@@ -45,6 +45,7 @@ class Outcome:
         missing: columns that a prompt knows and the table lacks.
         broken: files that cannot be read (name, reason).
         left_out: files in the folder that are no pictures, and files of patients who have more pictures than the card takes.
+        cut: by prompt, rows that are longer than it reads.
     """
 
     lines: Sequence[Mapping[str, Any]]
@@ -52,6 +53,7 @@ class Outcome:
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     broken: Sequence[tuple[str, str]] = ()
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    cut: Mapping[str, int] = field(default_factory=dict)
 
 
 def outcome_of(questions: Sequence[Question], path: Path, wish: Wish) -> Outcome:
@@ -74,7 +76,7 @@ def _of_table(questions: Sequence[Question], rows: Sequence[Row], source: str, w
     named = [{"row": n} | ({wish.key: row.get(wish.key)} if wish.key else {}) for n, row in enumerate(rows, start=1)]
     lines = [name | _scores(questions, said) for name, said in zip(named, found, strict=True)]
     reasons = [said for n, row in enumerate(rows[: wish.why], start=1) for said in explain(questions, row, source, n)]
-    return Outcome(lines, reasons, absent)
+    return Outcome(lines, reasons, absent, cut={q.reader.name: unread(q, rows, source) for q in questions})
 
 
 def _of_album(questions: Sequence[Question], album: Album, wish: Wish) -> Outcome:

@@ -8,6 +8,7 @@ import torch
 from client.records import Row
 from shared.errors import InputError
 from shared.reading import Reader, Reading, Record, logits_of
+from shared.windows import lengths
 
 CHUNK = 1024  # rows in memory at once
 
@@ -67,6 +68,15 @@ def absent_columns(rows: Sequence[Row], question: Question, source: str) -> list
             f"the table has {', '.join(sorted(have))}. Map them in a site file's [data.columns] and give it by --site."
         )
     return absent
+
+
+def unread(question: Question, rows: Sequence[Row], source: str) -> int:
+    """Return the number of rows of which the prompt does not read every word, because they are too long."""
+    card, tokenizer = question.reader.task.card, question.reader.scorer.backbone.tokenizer
+    texts = [question.sentence(row, source, number) for number, row in enumerate(rows, 1)]
+    if card.windows is not None:
+        return sum(windows > card.windows.most for windows in card.windows.needed(texts, tokenizer))
+    return sum(tokens > card.backbone.max_tokens for tokens in lengths(tokenizer, texts))
 
 
 def predict(questions: Sequence[Question], rows: Sequence[Row], source: str) -> Iterator[list[Prediction]]:

@@ -13,6 +13,7 @@ from shared.personal import PersonalTable
 from shared.pixels import ImageTable
 from shared.template import FieldTable, RecordText
 from shared.toml import Table, digest, parse, read_text
+from shared.windows import Windows
 
 SHIPPED = Path(__file__).parent / "cards"
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -22,6 +23,7 @@ INIT = r"^(text:.+|vocabulary|random|prompt:.+@[0-9a-f]{64})$"  # prompt: a trai
 Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Aggregation = Literal["sum", "trimmed-mean", "median", "krum"]
+OVERLAP = 16  # tokens, of a card that names windows and no overlap
 NEED_TOLERATE = ("trimmed-mean", "krum")
 
 
@@ -183,9 +185,13 @@ class TemplateTable(Table):
 
     text: str
     fields: dict[str, FieldTable] = {}
+    windows: Annotated[int, Field(ge=2, le=64)] | None = None  # most windows of a long text; default: a long text is cut
+    overlap: Annotated[int, Field(ge=1, le=4096)] | None = None  # tokens that two windows share (16)
 
     @model_validator(mode="after")
     def _fits(self) -> "TemplateTable":
+        if self.overlap is not None and self.windows is None:
+            raise ValueError("overlap says nothing without windows; add windows or remove overlap")
         RecordText(self.text, dict(self.fields))  # says which placeholder has no field, or which field is unused
         return self
 
@@ -252,6 +258,14 @@ class TaskCard(Table):
         if self.template is None:
             raise InputError("key 'template' is missing; add a [template] that says how a record becomes a text.")
         return RecordText(self.template.text, dict(self.template.fields))
+
+    @property
+    def windows(self) -> Windows | None:
+        """How a text is read that is longer than the model reads; None: it is cut."""
+        said = self.template
+        if said is None or said.windows is None:
+            return None
+        return Windows(said.windows, said.overlap or OVERLAP, self.backbone.max_tokens, self.record_text.ending)
 
     @property
     def picture(self) -> ImageTable:

@@ -80,14 +80,15 @@ def require_one_model(readers: Sequence[Reader]) -> None:
 def logits_of(readers: Sequence[Reader], readings: Sequence[Reading], batch: int = 128) -> list[Tensor]:
     """Return the label scores (L,) of each reading by its own reader, in the order given.
 
-    Prompts that stand at the same layer with as many rows share batches; a sentence, or one array of a picture, that several of
-    them read is computed once below that layer. Mixing changes nothing: no record sees another.
+    Prompts that stand at the same layer with as many rows and cut texts alike share batches; a sentence, or one array of a
+    picture, that several of them read is computed once below that layer. Mixing changes nothing: no record sees another.
     """
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for number, reading in enumerate(readings):
         scorer, record = readers[reading.reader].scorer, reading.record
         size = None if isinstance(record, str) else record.shape  # pictures of a batch have one size
-        groups[id(scorer.backbone), id(scorer.tuning), scorer.layer, scorer.shape.rows, scorer.deep, size].append(number)
+        alike = (scorer.layer, scorer.shape.rows, scorer.deep, scorer.windows, size)
+        groups[id(scorer.backbone), id(scorer.tuning), *alike].append(number)
     found: dict[int, Tensor] = {}
     for numbers in groups.values():
         found |= dict(zip(numbers, _mixed(readers, [readings[n] for n in numbers], batch), strict=True))
@@ -102,9 +103,9 @@ def _mixed(readers: Sequence[Reader], readings: Sequence[Reading], batch: int) -
     hidden = shelf.scorer.read(_records(list(distinct.values())))
     where = torch.tensor([place[_key(reading.record)] for reading in readings])  # (B,)
     which = torch.tensor([shelf.place(readers[reading.reader]) for reading in readings])  # (B,)
-    order = hidden.mask.sum(1)[where].argsort()  # records of a length together: little padding
+    order = hidden.lengths[where].argsort()  # records of a length together: little padding
     scores: list[Tensor] = [torch.empty(0)] * len(readings)
-    for piece in torch.split(order, shelf.scorer.most(batch)):
+    for piece in torch.split(order, max(1, shelf.scorer.most(batch) // hidden.widest)):
         for number, row in zip(piece.tolist(), shelf.logits(hidden[where[piece]], which[piece]), strict=True):
             scores[number] = row[: readers[readings[number].reader].scorer.labels]
     return scores
@@ -143,6 +144,8 @@ class _Shelf:
 
     def logits(self, hidden: Hidden, which: Tensor) -> Tensor:
         """Return label scores (B, L): record b is read by prompt which[b]."""
+        if hidden.windows is not None:
+            return hidden.averaged(self.logits(hidden.apart, which[hidden.owner]))
         bias = torch.stack(self._biases)[which]  # (B, L)
         scorer = replace(self.scorer, centre=self._centres[which], bias=bias)  # centre (B, D)
         return scorer.logits(hidden, self._prompts[which]) * self._scales[which]
@@ -162,6 +165,6 @@ def _scorer(entry: Entry, task: Task) -> Scorer:
         return build(task.card)[0]
     rows = said.rows * (backbone.depth - said.layer if said.deep else 1)
     shape = PromptShape(rows, len(task.card.labels), backbone.dim)
-    kept = load_file(entry.folder / LABEL_ROWS)
-    scorer = Scorer(backbone, shape, said.layer, said.scale or COSINE_SCALE, kept[CENTRE], deep=said.deep)
+    kept, windows = load_file(entry.folder / LABEL_ROWS), task.card.windows
+    scorer = Scorer(backbone, shape, said.layer, said.scale or COSINE_SCALE, kept[CENTRE], deep=said.deep, windows=windows)
     return scorer if task.card.tune is None else with_tuning(scorer, task.card, kept[FROZEN])

@@ -53,6 +53,8 @@ def record_bytes(config: Mapping[str, Any], card: TaskCard) -> int:
     dim, tokens = config.get("hidden_size", config.get("n_embd", 0)), card.backbone.max_tokens
     if "patch_size" in config and "image_size" in config:
         tokens = (config["image_size"] // config["patch_size"]) ** 2 + 1
+    if card.windows is not None:  # at most
+        tokens *= card.windows.most
     if card.prompt.position == "after":  # keys and values of every layer; fewer key heads take less
         dim *= 2 * config.get("num_hidden_layers", config.get("n_layer", 1))
     return int(tokens * dim * 4)

@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from shared.backbone import Backbone, Hidden, Records, load_backbone
+from shared.backbones.text import texts_of
 from shared.backbones.tuning import Tuning, tuning_of
 from shared.card import TaskCard
 from shared.errors import InputError
 from shared.prompt import Array, PromptShape, initial_rows, random_rows
 from shared.reuse import PREFIX, trained_start
+from shared.windows import Windows
 
 COSINE_SCALE = 20.0  # of a card that names no scale and whose labels are scored by cosines
 
@@ -38,6 +40,7 @@ class Scorer:
     bias: Tensor | None = None  # (L,) the output layer's, of label words
     deep: bool = False  # the prompt has rows for every layer from `layer` on
     tuning: Tuning | None = None  # where the tensor's rows are changes of the model, and the prompt's rows are frozen
+    windows: Windows | None = None  # how a long text is read; None: it is cut
 
     @property
     def labels(self) -> int:
@@ -46,11 +49,20 @@ class Scorer:
 
     def read(self, records: Records) -> Hidden:
         """Return the hidden states below the prompt's layer of texts or images (B, C, H, W): computed once, kept in memory."""
-        return self.backbone.below(records, self.layer)
+        if self.windows is None or isinstance(records, np.ndarray):
+            return self.backbone.below(records, self.layer)
+        cut = self.windows.cut(texts_of(records), self.backbone.tokenizer)
+        hidden = self.backbone.below([window for own in cut for window in own], self.layer)  # states (W, T, D)
+        return replace(hidden, windows=torch.tensor([len(own) for own in cut])) if len(hidden) > len(cut) else hidden
 
     def logits(self, hidden: Hidden, prompt: Tensor) -> Tensor:
-        """Return label scores (B, L) for a prompt (P+L, D), or one prompt per record (B, P+L, D)."""
+        """Return label scores (B, L) for a prompt (P+L, D), or one prompt per record (B, P+L, D).
+
+        A record of several windows has the mean of their scores.
+        """
         per_record = prompt if prompt.dim() == 3 else prompt.expand(len(hidden), -1, -1)  # (B, P+L, D)
+        if hidden.windows is not None:
+            return hidden.averaged(self.logits(hidden.apart, per_record[hidden.owner]))
         rows, label_rows = self.shape.split(per_record)  # (B, P, D), (B, L, D)
         if self.fixed_labels is not None:
             label_rows = self.fixed_labels.expand(len(hidden), -1, -1)
@@ -86,7 +98,7 @@ class Scorer:
     @torch.no_grad()
     def embed(self, records: Records, rows: Tensor, batch: int = 256) -> Tensor:
         """Return the pooled output (B, D) of records with the same prompt rows (P, D) for each."""
-        hidden = self.read(records)
+        hidden = self.backbone.below(records, self.layer)  # public texts, which are cut where they are too long
         pieces = [hidden[piece] for piece in pieces_of(hidden, self.most(batch))]
         return torch.cat([self.pooled(piece, rows.expand(len(piece), -1, -1)) for piece in pieces])
 
@@ -114,8 +126,8 @@ class Scorer:
 
 
 def pieces_of(hidden: Hidden, batch: int) -> list[Tensor]:
-    """Return the record indices cut into pieces of at most `batch`; no records give no piece."""
-    return [piece for piece in torch.split(torch.arange(len(hidden)), batch) if len(piece)]
+    """Return the record indices cut into pieces of at most `batch` windows, or one record; no records give no piece."""
+    return [piece for piece in torch.split(torch.arange(len(hidden)), max(1, batch // hidden.widest)) if len(piece)]
 
 
 def build(card: TaskCard) -> tuple[Scorer, Array]:
@@ -136,7 +148,7 @@ def build(card: TaskCard) -> tuple[Scorer, Array]:
     rows = start.rows if start else torch.cat(fresh)  # (P, D)
     shape = PromptShape(len(rows), len(card.labels) if said.label_rows else 0, backbone.dim)
     scale = said.scale or (COSINE_SCALE if backbone.cosine else 1.0)
-    bare = Scorer(backbone, shape, said.layer, scale, torch.zeros(backbone.dim), deep=said.deep)
+    bare = Scorer(backbone, shape, said.layer, scale, torch.zeros(backbone.dim), deep=said.deep, windows=card.windows)
     words = backbone.label_words([label.text for label in card.labels])
     if words is None:
         public = bare.embed(public_records(card, backbone), rows).mean(0) if said.centre == "public" else bare.centre  # (D,)
@@ -180,6 +192,8 @@ def _check_fits(card: TaskCard, backbone: Backbone) -> None:
         raise InputError(
             f"[backbone] max_tokens {card.backbone.max_tokens} is too many: the model has {positions} positions; lower it."
         )
+    if card.windows is not None:
+        card.windows.require_room(backbone.tokenizer)
     silent = next((label.name for label in card.labels if backbone.public_images is None and not label.text), None)
     if silent is not None:
         raise InputError(f"label '{silent}' has no text, from which its row starts; give it a public text.")

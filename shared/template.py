@@ -111,6 +111,16 @@ class RecordText:
             raise ValueError("text has a placeholder that is not a plain name; write {name}")
         return list(dict.fromkeys(parsed))
 
+    @property
+    def ending(self) -> str:
+        """The words after the last field, which all records end with.
+
+        >>> RecordText("pulse {pulse} . The patient is").ending
+        ' . The patient is'
+        """
+        end = [literal if name is None else "" for literal, name, _, _ in string.Formatter().parse(self.text)]
+        return end[-1]
+
     def render(self, row: Mapping[str, object]) -> str:
         """Return the sentence of one row; raise `InputError` naming field and value where a value has no words."""
         said = {}

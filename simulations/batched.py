@@ -58,7 +58,7 @@ class Stack:
         pool: everybody.
         first: (S + 1,), the first patient of each site, and the number of all.
         names: of the sites.
-        longest: tokens in the longest record of each patient.
+        longest: tokens in the longest window of each patient's records.
     """
 
     pool: Pool
@@ -79,7 +79,7 @@ def stack(pools: Mapping[str, Pool]) -> Stack:
     records = tuple(mine + int(start) for p, start in zip(parts, starts, strict=False) for mine in p.records)
     pool = Pool(hidden, torch.cat([p.labels for p in parts]), records)
     first = np.cumsum([0, *(p.patients for p in parts)])
-    lengths = hidden.mask.sum(1)  # (B,)
+    lengths = hidden.lengths  # (B,)
     return Stack(pool, first, tuple(pools), np.array([int(lengths[mine].max()) for mine in records], dtype=np.int64))
 
 
@@ -170,10 +170,10 @@ def _gradients(
 
 
 def _pieces(stacked: Stack, patients: Indices, batch: int) -> Iterator[NDArray[np.int64]]:
-    """Cut the drawn patients, the shortest first, into pieces of about `batch` records; a patient is never cut."""
+    """Cut the drawn patients, the shortest first, into pieces of about `batch` windows; a patient is never cut."""
     order = np.argsort(stacked.longest[patients], kind="stable")
     counts = np.array([len(stacked.pool.records[patients[i]]) for i in order], dtype=np.int64)
-    piece = (np.cumsum(counts) - counts) // batch
+    piece = (np.cumsum(counts) - counts) // max(1, batch // stacked.pool.hidden.widest)
     for number in np.unique(piece):
         yield order[piece == number]
 

@@ -24,35 +24,86 @@ class Hidden:
 
     F is the hidden size, or for a text that stands before its prompt the width of its cached keys and values.
     ``at (B,)`` is the token that is read out, where the text says which.
+    Where a record is longer than the model reads, each of its windows (`shared.windows`) has a place along the first axis, and
+    ``windows (B,)`` counts them; None: every record has one.
     They are computed from patients' records: keep them in memory, never in a message, a log or a file.
     """
 
     states: Tensor
     mask: Tensor
     at: Tensor | None = None
+    windows: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of records."""
-        return len(self.states)
+        return len(self.states if self.windows is None else self.windows)
 
     def __getitem__(self, index: Tensor) -> "Hidden":
         """Return the records at `index`, cut to the longest of them."""
-        mask = self.mask[index]  # (b, T)
+        windows = None if self.windows is None else self.windows[index]  # (b,)
+        places = index if windows is None else self._places(index, windows)  # (w,)
+        mask = self.mask[places]  # (w, T)
         longest = int(mask.sum(1).max()) if len(mask) else 0
-        at = None if self.at is None else self.at[index]  # (b,)
-        return Hidden(self.states[index, :longest], mask[:, :longest], at)
+        at = None if self.at is None else self.at[places]  # (w,)
+        return Hidden(self.states[places, :longest], mask[:, :longest], at, _unless_single(windows))
 
     def part(self, start: int, stop: int) -> "Hidden":
         """Return records `start` to `stop`, as long as they are padded: a view, not a copy."""
-        at = None if self.at is None else self.at[start:stop]  # (b,)
-        return Hidden(self.states[start:stop], self.mask[start:stop], at)
+        windows = None if self.windows is None else self.windows[start:stop]  # (b,)
+        if self.windows is not None:
+            start, stop = int(self.windows[:start].sum()), int(self.windows[:stop].sum())
+        at = None if self.at is None else self.at[start:stop]  # (w,)
+        return Hidden(self.states[start:stop], self.mask[start:stop], at, _unless_single(windows))
 
     @staticmethod
     def together(parts: "Sequence[Hidden]") -> "Hidden":
         """Return the records of all parts, which are padded to one length."""
         at = [part.at for part in parts if part.at is not None]
         states, mask = torch.cat([part.states for part in parts]), torch.cat([part.mask for part in parts])
-        return Hidden(states, mask, torch.cat(at) if at else None)
+        windows = torch.cat([part.counts for part in parts])
+        return Hidden(states, mask, torch.cat(at) if at else None, _unless_single(windows))
+
+    @property
+    def counts(self) -> Tensor:
+        """The number of each record's windows (B,)."""
+        return torch.ones(len(self.states), dtype=torch.long) if self.windows is None else self.windows
+
+    @property
+    def widest(self) -> int:
+        """The most windows of a record."""
+        return 1 if self.windows is None or len(self.windows) == 0 else int(self.windows.max())
+
+    @property
+    def lengths(self) -> Tensor:
+        """The tokens in the longest window of each record (B,)."""
+        each = self.mask.sum(1)  # (W,)
+        return each if self.windows is None else each.new_zeros(len(self)).scatter_reduce(0, self.owner, each, "amax")
+
+    @property
+    def owner(self) -> Tensor:
+        """The record that each window belongs to (W,)."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.counts)
+
+    @property
+    def apart(self) -> "Hidden":
+        """Every window as a record of its own."""
+        return Hidden(self.states, self.mask, self.at)
+
+    def averaged(self, scores: Tensor) -> Tensor:
+        """Return the mean (B, L) over each record's windows of scores (W, L)."""
+        summed = scores.new_zeros(len(self), scores.shape[1]).index_add(0, self.owner, scores)
+        return summed / self.counts.unsqueeze(1)
+
+    def _places(self, index: Tensor, windows: Tensor) -> Tensor:
+        """Return where the windows (w,) of the records at `index` are, record after record; `windows` are their counts (b,)."""
+        before = self.counts.cumsum(0) - self.counts  # (B,)
+        new = windows.cumsum(0) - windows  # (b,)
+        return torch.repeat_interleave(before[index] - new, windows) + torch.arange(int(windows.sum()))
+
+
+def _unless_single(windows: Tensor | None) -> Tensor | None:
+    """Return the counts, or None where each record has one window, so that texts that fit are computed as ever."""
+    return None if windows is None or bool((windows == 1).all()) else windows
 
 
 @dataclass(frozen=True)
@@ -86,6 +137,10 @@ class Backbone(Protocol):
     @property
     def layers(self) -> Sequence[Any]:
         """The L layers, modules of `model`."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Hugging Face's tokenizer, cuts texts into tokens; None where records are images."""
 
     @property
     def word_vectors(self) -> Tensor | None:

@@ -13,14 +13,14 @@ from shared.errors import InputError
 def tokens_of(tokenizer: Any, records: Records, max_tokens: int) -> tuple[Tensor, Tensor]:
     """Return token numbers and mask, both (B, T), of texts cut to `max_tokens` tokens; `InputError` where they are no texts."""
     tokens = tokenizer(
-        _texts(records), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt", return_attention_mask=True
+        texts_of(records), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt", return_attention_mask=True
     )
     return tokens["input_ids"], tokens["attention_mask"]
 
 
 def numbers_of(tokenizer: Any, records: Records, max_tokens: int) -> list[list[int]]:
     """Return each text's token numbers, at least one: a text without tokens is the token that ends texts."""
-    found = tokenizer(_texts(records), truncation=True, max_length=max_tokens)["input_ids"]
+    found = tokenizer(texts_of(records), truncation=True, max_length=max_tokens)["input_ids"]
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
     return [numbers or [end] for numbers in found]
 
@@ -34,7 +34,8 @@ def padded(numbers: list[list[int]]) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def _texts(records: Records) -> list[str]:
+def texts_of(records: Records) -> list[str]:
+    """Return the records, or raise `InputError` where they are no texts."""
     texts = list(records)
     if not all(isinstance(text, str) for text in texts):
         raise InputError("the card's backbone reads texts and the records are images; name text records, or an image model.")

@@ -72,6 +72,10 @@ class Vision:
         return len(self.layers)
 
     @property
+    def tokenizer(self) -> None:
+        """Images have no tokens to cut at."""
+
+    @property
     def word_vectors(self) -> None:
         """Images have no vocabulary."""
 

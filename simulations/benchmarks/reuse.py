@@ -1,8 +1,8 @@
 """Does a related task's prompt help a new one at epsilon 1, and does the guard tell it from an unrelated one?
 
 ``python -m simulations.benchmarks.reuse PAIR [SEEDS]``. Real patients of the UCI study; a pair is of `PAIRS`: hospitals that
-trained a prompt at epsilon 3, and other hospitals that start from it. Two more prompts come from the source's hospitals: `sex`, the
-patient's sex, read from the other fields; and `moles`, a made-up task that has nothing to do with hearts. With a trained start the
+trained a prompt at epsilon 3, and other hospitals that start from it. Two starts are wrong for them: `swapped`, the same prompt
+with its labels exchanged, and `moles`, trained on a made-up task that has nothing to do with hearts. With a trained start the
 guard's counts and the training spend epsilon 1 together; a fresh start asks no guard and has epsilon 1 for itself.
 """
 
@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 import tomli_w
-import torch
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from client.guard import SIDES, Start, advice, kinds_of
+from client.guard import KINDS, Advice, Start, advice, kinds_of
 from client.records import ColumnMap, Row
-from client.round import Pool
 from shared.card import Task
 from shared.library import Entry, open_entry
 from shared.peft_format import save_prompt
@@ -30,8 +29,10 @@ from shared.privacy.accounting import Release, epsilon_of
 from shared.privacy.counts import count_release, release_counts
 from shared.privacy.source import SimulationSource
 from shared.prompt import Array
+from shared.scoring import build
+from simulations.batched import run_seed
 from simulations.evaluate import score
-from simulations.federation import Federation, Stopwatch, prepare, run_seed
+from simulations.federation import Federation, Stopwatch, prepare
 from simulations.heart import heart_study
 from simulations.partition import Scheme
 from simulations.study import Study, deal_out
@@ -62,17 +63,6 @@ def hearts(task: Task, split: int) -> Federation:
     return _federation(heart_study(HEART.card.files, split), task, split)
 
 
-def sexes(sites: tuple[str, ...], noise: float, split: int) -> Federation:
-    """Return the same patients with another question: the sex, from the other fields."""
-    template = tomllib.loads(HEART.text)["template"]
-    template["text"] = template["text"].removeprefix("sex {sex} ")
-    del template["fields"]["sex"]
-    labels = [{"name": "Female", "text": "a woman"}, {"name": "Male", "text": "a man"}]
-    study = heart_study(HEART.card.files, split)
-    columns = ColumnMap("sex", {"Male": "Male", "Female": "Female"}, {}, split=study.columns.split)
-    return _federation(replace(study, columns=columns), card(sites, noise, name="sex", labels=labels, template=template), split)
-
-
 def moles(sites: tuple[str, ...], noise: float, split: int) -> Federation:
     """Return made-up patients of a made-up rule: a mole is bad when two or more of its three signs are."""
     signs = {"border": ("smooth", "ragged"), "colour": ("even", "mixed"), "growth": ("still", "fast")}
@@ -97,7 +87,7 @@ def _federation(study: Study, task: Task, split: int) -> Federation:
     sites = task.card.plan.sites
     chosen = [n for n, place in enumerate(study.hospitals) if place in sites]
     part = replace(study, rows=[study.rows[n] for n in chosen], hospitals=[study.hospitals[n] for n in chosen])
-    return prepare(task, deal_out(part, task.card, Scheme("natural"), sites, split), private=True)
+    return prepare(task, deal_out(part, task.card, Scheme("natural"), sites, split), private=True, together=True)
 
 
 def trained(here: Federation, seed: int) -> Array:
@@ -113,10 +103,9 @@ def kept(here: Federation, prompt: Array, folder: Path) -> Entry:
     return open_entry(folder)
 
 
-def pooled(here: Federation, prompt: Array) -> dict[str, float]:
-    """Return AUC and accuracy on the test patients of all sites."""
-    found = score(prompt, here.tests, here.scorer)
-    return {"auc": found.pooled_auc or float("nan"), "accuracy": found.pooled_accuracy}
+def pooled(here: Federation, prompt: Array) -> float:
+    """Return the AUC on the test patients of all sites."""
+    return score(prompt, here.tests, here.scorer).pooled_auc or float("nan")
 
 
 def noise_for(epsilon: float, *beside: Release) -> float:
@@ -128,47 +117,65 @@ def noise_for(epsilon: float, *beside: Release) -> float:
     return float(brentq(over, 1.0, 60.0, xtol=1e-3))
 
 
-def guarded(here: Federation, fresh: Federation) -> dict[str, float]:
-    """Return how often the guard says yes: the sites' counts of test patients, as `prompts guard` draws them, added up."""
+def swapped(task: Task, entry: Entry, folder: Path) -> Entry:
+    """Keep a trained prompt with its labels exchanged: what it takes for one is the other."""
+    rows, labels = entry.prompt[: entry.rows], entry.prompt[entry.rows :]
+    save_prompt(folder, np.concatenate([rows, labels[::-1]]), task, build(task.card)[0], {"privacy": True})
+    (folder / "task.toml").write_text(task.text)
+    return open_entry(folder)
+
+
+def kinds(here: Federation, fresh: Federation) -> dict[str, NDArray[np.int64]]:
+    """Return the kind of each training patient at each site, as `promptward prompts guard` finds it."""
 
     def start(f: Federation, name: str) -> Start:
-        tests = f.tests[name]
-        each = torch.split(torch.arange(len(tests.labels)), 1)  # a patient has one record here
-        return Start(f.task.card, f.scorer, f.initial, Pool(tests.hidden, torch.from_numpy(tests.labels), each))
+        return Start(f.task.card, f.scorer, f.initial, f.pools[name])
 
-    kinds = {name: kinds_of(start(here, name), start(fresh, name)) for name in here.pools}
-    labels = SIDES * len(here.task.card.labels)
-    said = []
-    for draw in range(DRAWS):
+    return {name: kinds_of(start(here, name), start(fresh, name)) for name in here.pools}
+
+
+def guarded(here: Federation, fresh: Federation, seed: int) -> dict[str, Any]:
+    """Return what the guard says with the noise of this seed, and how often it says yes over draws of noise.
+
+    Where the target has several hospitals, the counts that each publishes are added up.
+    """
+    found, labels = kinds(here, fresh), len(here.task.card.labels)
+
+    def said(draw: int) -> Advice:
         source = SimulationSource(draw)
-        counts = sum(release_counts(k, labels, GUARD_NOISE, source.stream("guard", name)).value for name, k in kinds.items())
-        said.append(advice(np.asarray(counts), GUARD_NOISE * len(kinds) ** 0.5).reuse)
-    exact = np.bincount(np.concatenate(list(kinds.values())), minlength=labels)
-    return {"says yes": float(np.mean(said)), "lead": advice(exact, 0.0).lead or 0.0}
+        counts = [release_counts(k, KINDS * labels, GUARD_NOISE, source.stream("guard", name)).value for name, k in found.items()]
+        return advice(sum(counts, np.zeros(KINDS * labels)), GUARD_NOISE * len(found) ** 0.5)
+
+    exact = advice(np.bincount(np.concatenate(list(found.values())), minlength=KINDS * labels), 0.0)
+    often = float(np.mean([said(DRAWS * (seed + 1) + draw).reuse for draw in range(DRAWS)]))
+    true = {"reads": exact.reads and exact.reads.value, "lead": exact.lead and exact.lead.value}
+    return {"guard": said(seed).reuse, "says yes": often} | true
 
 
 def main(pair: str, seeds: int, split: int = 43) -> None:
-    """Print one JSON line a start and seed, and the means and spreads over seeds of source, target and noise."""
+    """Print what is spent, then one JSON line a start and seed, and the means and spreads over seeds."""
     source, target = PAIRS[pair]
-    ample, whole, shared = noise_for(3.0), noise_for(EPSILON), noise_for(EPSILON, count_release(GUARD_NOISE))
-    origins = {
-        "heart": hearts(card(source, ample), split),
-        "sex": sexes(source, ample, split),
-        "moles": moles(source, ample, split),
-    }
+    guard = count_release(GUARD_NOISE)
+    ample, whole, shared = noise_for(3.0), noise_for(EPSILON), noise_for(EPSILON, guard)
+    spent = {"guard": epsilon_of([guard], DELTA), "guard and training": EPSILON, "delta": DELTA}
+    print(json.dumps({"pair": pair, "source": source, "target": target, "epsilon": spent, "noise": [whole, shared]}), flush=True)
+    hearts_there, moles_there = hearts(card(source, ample), split), moles(source, ample, split)
     fresh = hearts(card(target, whole), split)
-    lines: dict[str, list[dict[str, float]]] = defaultdict(list)
+    lines: dict[str, list[dict[str, Any]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as home:
         for seed in range(seeds):
+            folder = Path(home) / str(seed)
+            related = kept(hearts_there, trained(hearts_there, seed), folder / "related")
+            origins = {"related": related, "swapped": swapped(hearts_there.task, related, folder / "swapped")}
+            origins["moles"] = kept(moles_there, trained(moles_there, seed), folder / "moles")
             starts = {"fresh": fresh}
-            for name, where in origins.items():
-                entry = kept(where, trained(where, seed), Path(home) / f"{name}-{seed}")
+            for name, entry in origins.items():
                 starts[name] = hearts(card(target, shared, f"prompt:{entry.folder}@{entry.digest}"), split)
             for name, here in starts.items():
                 begin, end = pooled(here, here.initial), pooled(here, trained(here, seed + 100))
-                line = {f"start {k}": v for k, v in begin.items()} | {f"end {k}": v for k, v in end.items()}
-                lines[name].append(line | ({} if name == "fresh" else guarded(here, fresh)))
-                print(json.dumps({"pair": pair, "seed": seed, "from": name} | lines[name][-1]), flush=True)
+                line: dict[str, Any] = {"start auc": begin, "end auc": end}
+                lines[name].append(line | ({} if name == "fresh" else guarded(here, fresh, seed)))
+                print(json.dumps({"seed": seed, "from": name} | lines[name][-1]), flush=True)
     for name, found in lines.items():
         means = {key: [round(float(f([line[key] for line in found])), 3) for f in (np.mean, np.std)] for key in found[0]}
         print(json.dumps({"pair": pair, "from": name, "mean and std": means}))

@@ -125,4 +125,6 @@ def _reader(split: Split) -> tuple[Reader, Tensor]:
 def _encoder(scorer: Scorer) -> Any:
     if type(scorer.backbone) is not Encoder:
         raise InputError("LoRA and full fine-tuning are compared on text encoders only; leave lora and full out of --methods.")
+    if scorer.windows is not None:
+        raise InputError("LoRA and full fine-tuning read no windows ([template] windows); leave lora and full out of --methods.")
     return scorer.backbone

@@ -64,16 +64,27 @@ def edit(old: str, new: str) -> Callable[[World], object]:
     return change
 
 
-def edit_card(old: str, new: str) -> Callable[[World], object]:
+def edit_card(*changes: tuple[str, str]) -> Callable[[World], object]:
     """Change the card, and agree to it."""
 
     def change(world: World) -> None:
         text = world.card.read_text()
-        assert old in text
-        world.card.write_text(text.replace(old, new))
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        world.card.write_text(text)
         edit(world.task.digest, Task.load(str(world.card)).digest)(world)
 
     return change
+
+
+def read_so(max_tokens: int, template: str = "", words: str = "") -> Callable[[World], object]:
+    """Let the model read fewer tokens, with more keys in the template, of records that begin with more words."""
+    longer = ('[template]\ntext = "', f'[template]\n{template}\ntext = "{words}')
+    return edit_card(("max_tokens = 28", f"max_tokens = {max_tokens}"), longer)
+
+
+WINDOWS = "windows = 2\noverlap = 1"
 
 
 def write(name: str, text: str) -> Callable[[World], object]:
@@ -177,8 +188,20 @@ BROKEN: dict[str, tuple[Callable[[World], object], str, str, str]] = {
     "many rounds": (edit("least_patients = 1", "most_rounds = 5"), "policy", "rounds 6 is over", "another card"),
     "no budget": (edit("epsilon = 50.0", "epsilon = 1.0"), "budget", "2 of 6 rounds are affordable", "fewer rounds or more noise"),
     "no task budget": (edit("least_patients = 1", "task_epsilon = 1.0"), "budget", "task_epsilon is 1", "fewer rounds"),
-    "no model": (edit_card("folder:", "folder:/nowhere"), "model files", "has no config.json", "name the folder"),
-    "another model": (edit_card('fingerprint = "', 'fingerprint = "' + "0" * 64 + '"\n#'), "model files", "the card pins 000", ""),
+    "no model": (edit_card(("folder:", "folder:/nowhere")), "model files", "has no config.json", "name the folder"),
+    "another model": (
+        edit_card(('fingerprint = "', 'fingerprint = "' + "0" * 64 + '"\n#')),
+        "model files",
+        "the card pins 000",
+        "",
+    ),
+    "long records": (read_so(5), "texts", "40 of 40 training records have more", "windows"),
+    "longer records": (
+        read_so(5, WINDOWS, "a sick well "),
+        "texts",
+        "40 of them need more than [template] windows 2 (3 at most)",
+        "more windows",
+    ),
     "a changed ledger": (changed_ledger, "ledger", "the chain breaks at line 1", "changed after it was written"),
     "a torn ledger": (torn_ledger, "ledger", "the last line is not whole", "nothing to do"),
     "a ledger that is none": (write("ledger.jsonl", "hello\n"), "ledger", "line 1 cannot be read", "restore"),
@@ -227,7 +250,14 @@ def test_a_whole_hospital_has_no_wrong_but_the_coordinator_that_is_not_there(wor
 
 def test_counts_of_patients_are_marked(world: World) -> None:
     counting = [finding for finding in look(world) if "40" in finding.said.replace("140", "")]
-    assert [f.check for f in counting if f.private] == ["data file", "mapping", "patients"]
+    assert [f.check for f in counting if f.private] == ["data file", "mapping", "patients", "texts"]
+
+
+def test_records_that_windows_hold_whole_are_well(world: World) -> None:
+    read_so(5, WINDOWS)(world)
+    [found] = [finding for finding in look(world) if finding.check == "texts"]
+    assert (found.state, found.private) == ("ok", True)
+    assert "40 of 40 training records have more than [backbone] max_tokens 5 and are read in windows, 2 at most" in found.said
 
 
 def test_the_command_says_everything_and_ends_with_one(

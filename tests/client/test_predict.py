@@ -26,7 +26,7 @@ from shared.peft_format import save_prompt
 from shared.processes import free_port
 from shared.prompt import Array
 from shared.reading import Reader, open_reader
-from shared.scoring import Scorer
+from shared.scoring import Scorer, build
 from tests.serving import served
 
 Capture = pytest.CaptureFixture[str]
@@ -86,6 +86,25 @@ def test_a_missing_column_is_said_once_and_none_at_all_is_refused(home: Path, ca
     said = asked(capsys, "run/prompt", "new.csv", code=2).err
     assert "none of the columns that prompt 'prompt' reads is there (age, pulse)" in said or "'tiny'" in said
     assert "--site" in said
+
+
+def test_what_stands_behind_the_limit_is_read_in_windows_only(home: Path, task: Task, prompt: Array, capsys: Capture) -> None:
+    """Two notes that differ in their last words: cut, they are one text, and the table's reader is told so."""
+    filler = "the well is middle " * 12
+    (home / "new.csv").write_text(f"note\n{filler} age low pulse slow\n{filler} age high pulse fast\nage low pulse slow\n")
+    scores = {}
+    for name, keys in (("cut", ""), ("read", "windows = 4\noverlap = 4"), ("few", "windows = 2\noverlap = 4")):
+        table = f'[template]\ntext = "{{note}}"\n{keys}\n'
+        noted = Task.parse(task.text[: task.text.index("[template]")] + table, "noted.toml")
+        save_prompt(home / name / "prompt", prompt, noted, build(noted.card)[0], {})
+        (home / name / "task.toml").write_text(noted.text)
+        found = asked(capsys, f"{name}/prompt", "new.csv", "--json")
+        assert found["prompts"][0]["rows_cut"] == {"cut": 2, "read": 0, "few": 2}[name]
+        scores[name] = [line["tiny.sick"] for line in found["predictions"]]
+    assert scores["cut"][0] == pytest.approx(scores["cut"][1], abs=1e-6)
+    assert abs(scores["read"][0] - scores["read"][1]) > 1e-3
+    assert scores["read"][2] == pytest.approx(scores["cut"][2], abs=1e-6)
+    assert "2 rows are longer than this prompt's model reads" in asked(capsys, "cut/prompt", "new.csv").err
 
 
 @pytest.mark.parametrize(
