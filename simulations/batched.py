@@ -21,9 +21,10 @@ from torch.nn import functional
 
 from client.chain import Chain
 from client.gate import Gate
+from client.hospital import Hospital
 from client.ledger import Event, Ledger
 from client.opening import proposal_of
-from client.round import LocalPlan, Pool
+from client.round import LocalPlan, Pool, answer
 from server.aggregate import ServerState, apply, init
 from server.checkpoint import RunFolder
 from server.robust import combine
@@ -41,8 +42,8 @@ from shared.privacy.sampling import Indices, poisson
 from shared.privacy.source import SimulationSource, Stream
 from shared.prompt import Array
 from shared.scoring import Scorer
-from shared.wire import pack_reply, sha256
-from simulations.federation import Federation, Stopwatch
+from shared.wire import Request, pack_reply, sha256, unpack_reply
+from simulations.federation import EGRESS, LEDGER, Federation, Stopwatch, books, hospital, nodes, spent_by
 from simulations.grid import RUN_ID
 
 BATCH = 256  # records in one pass
@@ -196,43 +197,58 @@ def run_seed(
     """Run, or go on with, one seed, as `federation.run_seed` does and with the same files; see there."""
     identify(RUN_ID)
     run = Run(federation.task, f"seed{seed}", federation.mechanism)
-    folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
+    folder, home = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name), books(out, seed)
     stacked = stack(federation.pools)
-    books = {name: _books(federation, out / "ledgers" / run.name / name) for name in stacked.names} if federation.private else {}
+    ledgers = {name: _books(federation, home / name) for name in stacked.names} if federation.private else {}
+    audit = _audit_site(federation, seed, home)
     start = folder.latest(run) or Start(init(federation.initial))
     plan, work = proposal_of(federation.task, federation.mechanism).plan, watch.timed(answers)
     state, received = start.state, dict(start.received)
     while state.round < federation.task.card.plan.rounds:
         broadcast, number = state.broadcast, state.round + 1
-        where = [federation.schedule.presence(seed, name, number, federation.task.card.plan.rounds) for name in stacked.names]
-        asked = [site for site, here in enumerate(where) if here != "away"]
+        where = {
+            name: federation.schedule.presence(seed, name, number, federation.task.card.plan.rounds)
+            for name in nodes(federation).values()
+        }
+        asked = [site for site, name in enumerate(stacked.names) if where[name] != "away"]
         found = work(stacked, asked, broadcast, plan, federation.scorer, SimulationSource(seed), run.name, number) if asked else {}
         for site, update in found.items() if federation.private else ():
             event = _event(federation, run.name, number, sha256(broadcast), update)
-            books[stacked.names[site]].charge(event, update)
-        updates = {stacked.names[site]: update for site, update in found.items() if where[site] == "here"}
-        seen = _close(run, state, broadcast, updates, received)
+            ledgers[stacked.names[site]].charge(event, update)
+        sent = {stacked.names[site]: update for site, update in found.items()}
+        for name, watched in audit.items():
+            if where[name] != "away":
+                request = Request(federation.task.digest, run.name, number, broadcast, received.get(name, ""))
+                sent[name] = unpack_reply(watched.respond(request), federation.mechanism.dtype)
+        seen = _close(run, state, broadcast, {name: update for name, update in sent.items() if where[name] == "here"}, received)
         state, received = seen.state, dict(seen.received)
         observe(seen)
         folder.save(run, seen)
-    delta = federation.task.card.privacy.delta
-    return state.published, {name: mine.ledger.spent(delta) for name, mine in books.items()}
+    return state.published, spent_by(federation, home)
+
+
+def _audit_site(federation: Federation, seed: int, home: Path) -> dict[str, Hospital]:
+    """Open the audit site, where there is one: it has no patients to batch, and answers as in the readable twin."""
+    names = [name for name in nodes(federation).values() if name not in federation.pools]
+    return {name: hospital(federation, name, seed, home, answer) for name in names}
 
 
 def _close(run: Run, state: ServerState, broadcast: Array, updates: Mapping[str, Update], received: Mapping[str, str]) -> RoundSeen:
     """Take the server's step; every reply is as large as the first, which is packed as Flower would send it."""
-    left_out = {name: "it did not reply" for name in run.task.card.plan.sites if name not in updates}
-    require_quorum(run.task.card, state.round + 1, updates, left_out)
-    combined = combine({name: decode(update, run.mechanism) for name, update in updates.items()}, run.task.card.plan)
-    after = apply(state, combined.updates, rule_of(run.task.card))
+    card = run.task.card
+    left_out = {name: "it did not reply" for name in card.plan.sites if name not in updates}
+    require_quorum(card, state.round + 1, updates, left_out)
+    sums = {name: decode(update, run.mechanism) for name, update in updates.items() if name in card.hospitals}
+    combined = combine(sums, card.plan, len(card.hospitals))
+    after = apply(state, combined.updates, rule_of(card))
     size = deflated_size(Message(pack_reply(next(iter(updates.values()))), 1, MessageType.TRAIN))
     now = {**received, **{name: sha256(update) for name, update in updates.items()}}
     return RoundSeen(after, broadcast, updates, left_out, dict.fromkeys(updates, size), now, combined.kept)
 
 
 def _books(federation: Federation, home: Path) -> _Books:
-    gate = Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / "egress.jsonl", durable=False))
-    return _Books(Ledger(Chain(home / "ledger.jsonl", durable=False)), gate)
+    gate = Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / EGRESS, durable=False))
+    return _Books(Ledger(Chain(home / LEDGER, durable=False)), gate)
 
 
 def _event(federation: Federation, run: str, round_: int, asked: str, update: Update) -> Event:
