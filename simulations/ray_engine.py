@@ -10,6 +10,7 @@ import gc
 import importlib.util
 import logging
 import os
+import socket
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ from simulations.grid import RUN_ID, LocalGrid
 HOME = Path(__file__).resolve().parents[1]
 ADDRESS = "RAY_ADDRESS"  # Ray's own name for the address of a cluster
 STORE = 128 * 1024 * 1024  # bytes of Ray's shared memory: messages are small, and Ray would take a third of the machine
+PATIENCE = 5.0  # seconds that a cluster may take to answer
 EACH = {"num_cpus": 1.0}  # what an actor takes
 
 
@@ -165,11 +167,23 @@ def _start(address: str | None, cores: int) -> None:
         if address is None:
             ray.init("local", num_cpus=cores, object_store_memory=STORE, **silent)
             return
+        require_answer(address)
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"--ray-address {address}: no Ray cluster answers ({reason}); start one with: ray start.") from None
+
+
+def require_answer(address: str) -> None:
+    """Raise `InputError` unless something listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InputError(f"--ray-address {address}: give HOST:PORT, as ray start says them.")
+    try:
+        socket.create_connection((host, int(port)), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--ray-address {address}: nothing answers there ({error}); start a cluster with: ray start.") from None
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from shared.card import Task
 from shared.errors import InputError, RunError
 from shared.flower import context, give_id, identify
 from shared.peft_format import load_prompt
+from shared.processes import free_port
 from simulations import federation, ray_engine
 from simulations.actor import TOLD, WRONG, Place, app_of
 from simulations.federation import Stopwatch, prepare
@@ -236,6 +237,9 @@ def test_a_ray_that_is_not_there_is_one_sentence(
     ):
         assert simulate(home, tmp_path / "never", *more) == 2
         assert why in capsys.readouterr().err
+    for address, why in ((f"127.0.0.1:{free_port()}", "nothing answers there"), ("auto", "give HOST:PORT")):
+        with pytest.raises(InputError, match=why):
+            ray_engine.require_answer(address)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'promptward\[ray\]'"):
         ray_engine.require_ray()
