@@ -1,5 +1,5 @@
 """Everything that depends on how Flower 1.39 is made inside, so that another release changes this file and those that start
-Flower's processes: `client.flower_node` and `server.flower_link`.
+Flower's processes: `client.flower_node`, `server.flower_link` and `simulations.ray_engine`.
 """
 
 import logging

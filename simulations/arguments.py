@@ -20,10 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=["in-process", "batched"],
+        choices=["in-process", "batched", "ray"],
         default="in-process",
-        help="in-process (default): every site is a hospital that gets Flower's messages; batched: all sites in large batches",
+        help="in-process (default): every site is a hospital that gets Flower's messages; batched: all sites in large batches; "
+        "ray: the hospitals in Ray's actors, on this machine or a cluster (docs/simulations.md)",
     )
+    parser.add_argument("--actors", type=int, help="number of Ray's actors, each with a backbone (default: one for each core)")
+    parser.add_argument("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: RAY_ADDRESS, or none)")
     for name, what in (
         ("dropout", "probability that a site is away in a round"),
         ("stragglers", "probability that a site's reply comes too late: charged, not counted"),

@@ -21,10 +21,11 @@ from torch.nn import functional
 
 from client.chain import Chain
 from client.gate import Gate
+from client.hospital import Hospital
 from client.ledger import Event, Ledger
 from client.opening import proposal_of, shelf_of
 from client.personal import State
-from client.round import LocalPlan, Pool
+from client.round import LocalPlan, Pool, answer
 from client.shelf import Shelf
 from server.aggregate import ServerState, apply, init
 from server.checkpoint import RunFolder
@@ -43,8 +44,8 @@ from shared.privacy.sampling import Indices, poisson
 from shared.privacy.source import SimulationSource, Stream
 from shared.prompt import Array
 from shared.scoring import Scorer
-from shared.wire import pack_reply, sha256
-from simulations.federation import LEDGER, Federation, Stopwatch
+from shared.wire import Request, pack_reply, sha256, unpack_reply
+from simulations.federation import EGRESS, LEDGER, Federation, Stopwatch, books, hospital, nodes, spent_by
 from simulations.grid import RUN_ID
 
 BATCH = 256  # records in one pass
@@ -212,46 +213,60 @@ def run_seed(
     """Run, or go on with, one seed, as `federation.run_seed` does and with the same files; see there."""
     identify(RUN_ID)
     run = Run(federation.task, f"seed{seed}", federation.mechanism)
-    folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
+    folder, home = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name), books(out, seed)
     stacked = stack(federation.pools)
-    books = [_books(federation, out / "ledgers" / run.name / name) for name in stacked.names]
+    own_books = [_books(federation, home / name) for name in stacked.names]
+    audit = _audit_site(federation, seed, home)
     start = folder.latest(run) or Start(init(federation.initial))
     plan, work = proposal_of(federation.task, federation.mechanism).plan, watch.timed(answers)
     state, received = start.state, dict(start.received)
     while state.round < federation.task.card.plan.rounds:
         broadcast, number = state.broadcast, state.round + 1
-        where = [federation.schedule.presence(seed, name, number, federation.task.card.plan.rounds) for name in stacked.names]
-        asked = [site for site, here in enumerate(where) if here != "away"]
+        where = {
+            name: federation.schedule.presence(seed, name, number, federation.task.card.plan.rounds)
+            for name in nodes(federation).values()
+        }
+        asked = [site for site, name in enumerate(stacked.names) if where[name] != "away"]
         charge = _event(federation, run.name, number, sha256(broadcast))
-        before = {site: books[site].begin(charge) for site in asked}
-        points = {site: own.rule.point(before[site], broadcast) for site in asked if (own := books[site].own)}
+        before = {site: own_books[site].begin(charge) for site in asked}
+        points = {site: own.rule.point(before[site], broadcast) for site in asked if (own := own_books[site].own)}
         facts = (plan, federation.scorer, SimulationSource(seed), run.name, number)
         found = work(stacked, asked, broadcast, *facts, points=points) if asked else {}
         for site, update in found.items():
-            books[site].settle(replace(charge, payload=sha256(update)), broadcast, before[site], update)
-        updates = {stacked.names[site]: update for site, update in found.items() if where[site] == "here"}
-        seen = _close(run, state, broadcast, updates, received)
+            own_books[site].settle(replace(charge, payload=sha256(update)), broadcast, before[site], update)
+        sent = {stacked.names[site]: update for site, update in found.items()}
+        for name, watched in audit.items():
+            if where[name] != "away":
+                request = Request(federation.task.digest, run.name, number, broadcast, received.get(name, ""))
+                sent[name] = unpack_reply(watched.respond(request), federation.mechanism.dtype)
+        seen = _close(run, state, broadcast, {name: update for name, update in sent.items() if where[name] == "here"}, received)
         state, received = seen.state, dict(seen.received)
         observe(seen)
         folder.save(run, seen)
-    delta = federation.task.card.privacy.delta
-    kept = zip(stacked.names, books, strict=True)
-    return state.published, {name: mine.ledger.spent(delta) for name, mine in kept if mine.ledger}
+    return state.published, spent_by(federation, home)
+
+
+def _audit_site(federation: Federation, seed: int, home: Path) -> dict[str, Hospital]:
+    """Open the audit site, where there is one: it has no patients to batch, and answers as in the readable twin."""
+    names = [name for name in nodes(federation).values() if name not in federation.pools]
+    return {name: hospital(federation, name, seed, home, answer) for name in names}
 
 
 def _close(run: Run, state: ServerState, broadcast: Array, updates: Mapping[str, Update], received: Mapping[str, str]) -> RoundSeen:
     """Take the server's step; every reply is as large as the first, which is packed as Flower would send it."""
-    left_out = {name: "it did not reply" for name in run.task.card.plan.sites if name not in updates}
-    require_quorum(run.task.card, state.round + 1, updates, left_out)
-    combined = combine({name: decode(update, run.mechanism) for name, update in updates.items()}, run.task.card.plan)
-    after = apply(state, combined.updates, rule_of(run.task.card))
+    card = run.task.card
+    left_out = {name: "it did not reply" for name in card.plan.sites if name not in updates}
+    require_quorum(card, state.round + 1, updates, left_out)
+    sums = {name: decode(update, run.mechanism) for name, update in updates.items() if name in card.hospitals}
+    combined = combine(sums, card.plan, len(card.hospitals))
+    after = apply(state, combined.updates, rule_of(card))
     size = deflated_size(Message(pack_reply(next(iter(updates.values()))), 1, MessageType.TRAIN))
     now = {**received, **{name: sha256(update) for name, update in updates.items()}}
     return RoundSeen(after, broadcast, updates, left_out, dict.fromkeys(updates, size), now, combined.kept)
 
 
 def _books(federation: Federation, home: Path) -> _Books:
-    gate = Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / "egress.jsonl", durable=False))
+    gate = Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / EGRESS, durable=False))
     ledger = Ledger(Chain(home / LEDGER, durable=False)) if federation.private else None
     return _Books(ledger, gate, shelf_of(federation.task.card, federation.mechanism, home / LEDGER, durable=False))
 

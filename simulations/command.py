@@ -4,9 +4,10 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from shared.canaries import read_canaries
 from shared.card import Task
 from shared.errors import InputError, RunError
 from shared.peft_format import save_prompt
-from shared.privacy.accounting import epsilon_of
-from simulations import batched
+from shared.privacy.accounting import Spent, epsilon_of
+from shared.prompt import Array
+from simulations import batched, ray_engine
 from simulations.evaluate import score, score_own
 from simulations.federation import Federation, Stopwatch, prepare, run_seed
 from simulations.options import FILE, Changes, Options, varied
 from simulations.partition import Scheme
 from simulations.personal import own_prompts, save_own_prompts
+from simulations.pools import each, elsewhere, together
 from simulations.progress import Display
 from simulations.report import write_report
 from simulations.result import SeedOutcome, Timing, assemble
@@ -32,7 +35,8 @@ from simulations.synthetic import PREFIX
 from simulations.table import closing_table
 
 LINES = "metrics.jsonl"
-ENGINES = {"in-process": run_seed, "batched": batched.run_seed}
+HOLD = {"in-process": each, "batched": together, "ray": elsewhere}
+Train = Callable[[Federation, int, Path, Stopwatch, Callable[[RoundSeen], None]], tuple[Array, dict[str, Spent]]]
 SCORED = 6  # rounds of a seed that are scored for the learning curve
 
 
@@ -41,17 +45,22 @@ def run(args: argparse.Namespace, started: float) -> int:
     console = Console(stderr=True)
     task, options, changes, out = _resumed(args) if args.resume else _asked(args)
     _require_writable(out)
+    if options.engine == "ray":
+        ray_engine.require_ray()
+    elif args.ray_address:
+        raise InputError("--ray-address is for --engine ray; add that, or leave the address away.")
     study = options.study(task)
     task = varied(task, changes, options, study)
     console.print(f"Task {task.card.name}, digest {task.digest}", highlight=False)
     sites = deal_out(study, task.card, Scheme.parse(options.partition), task.card.hospitals, options.split)
     canaries = read_canaries(Path(options.canaries)) if options.canaries else None
-    federation = prepare(task, sites, options.private, canaries, options.engine == "batched", options.schedule)
+    federation = prepare(task, sites, options.private, canaries, options.schedule, HOLD[options.engine])
     with _kept(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / "task.toml").write_text(task.text, encoding="utf-8")
         options.save(out)
-        result = _simulate(federation, options, out, console, started)
+        with _engine(options, out, args.ray_address) as train:
+            result = _simulate(federation, options, train, out, console, started)
     if args.json:
         print(json.dumps(result, indent=2))  # noqa: T201 (the result, on standard output)
     else:
@@ -71,7 +80,7 @@ def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
         raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
     canaries = str(args.canaries.resolve()) if args.canaries else None
     missing = (args.dropout, args.stragglers, args.late_joiners)
-    options = Options(partition, args.seeds, args.split, not args.no_privacy, data, canaries, args.engine, *missing)
+    options = Options(partition, args.seeds, args.split, not args.no_privacy, data, canaries, args.engine, *missing, args.actors)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     out = args.out or Path("runs") / f"{task.card.name}-{stamp}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -106,7 +115,19 @@ def _kept(out: Path) -> Iterator[None]:
         raise RunError(f"Stopped; go on with: promptward simulate --resume {out}") from None
 
 
-def _simulate(federation: Federation, options: Options, out: Path, console: Console, started: float) -> dict[str, Any]:
+@contextmanager
+def _engine(options: Options, out: Path, cluster: str | None) -> Iterator[Train]:
+    """Give what trains a seed; Ray's actors live as long as this."""
+    if options.engine == "ray":
+        with ray_engine.actors(out, options.actors, cluster) as pool:
+            yield partial(ray_engine.run_seed, pool)
+    else:
+        yield batched.run_seed if options.engine == "batched" else run_seed
+
+
+def _simulate(
+    federation: Federation, options: Options, train: Train, out: Path, console: Console, started: float
+) -> dict[str, Any]:
     rounds = federation.task.card.plan.rounds
     lines = _kept_lines(out)
     startup, watch = time.perf_counter() - started, Stopwatch()
@@ -116,7 +137,7 @@ def _simulate(federation: Federation, options: Options, out: Path, console: Cons
         display.begin(len(lines))
         for seed in range(options.seeds):
             curve = Curve(federation, seed, out / LINES, display)
-            prompt, spent = ENGINES[options.engine](federation, seed, out, watch, curve.observe)
+            prompt, spent = train(federation, seed, out, watch, curve.observe)
             mine = [line for line in lines if line["seed"] == seed] + curve.lines
             scores = score(prompt, federation.tests, federation.scorer)
             own = own_prompts(federation, seed, out, prompt)

@@ -1,4 +1,7 @@
-"""A whole federation in one process: every site is a real hospital with its own pool, ledger and gate; one backbone serves all."""
+"""A whole federation in one process: every site is a real hospital with its own pool, ledger and gate; one backbone serves all.
+
+`conduct`, `hospital` and `books` are also what the other engines are made of.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,18 +10,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from flwr.app import Context, Message
+from flwr.serverapp import Grid
 
 from client.app import client_app
 from client.chain import Chain
 from client.gate import Gate
 from client.hospital import Hospital
-from client.ledger import Ledger
+from client.ledger import Ledger, read_ledger, releases
 from client.mystery import MysterySource, canary_pool, canary_scorer, canary_step
 from client.opening import proposal_of, shelf_of
 from client.outbox import Outbox
 from client.policy import Policy
-from client.records import joined
-from client.round import Pool, answer, pool, pool_of
+from client.round import Pool, answer
 from server.aggregate import init
 from server.app import server_app
 from server.checkpoint import RunFolder
@@ -28,20 +31,21 @@ from shared.canaries import Canaries, require_bound
 from shared.card import Task
 from shared.errors import InputError
 from shared.flower import context, log_quietly
-from shared.privacy.accounting import Spent
+from shared.privacy.accounting import Spent, spent
 from shared.privacy.mechanism import Mechanism, Update, without_privacy
 from shared.privacy.planned import epsilon_of_plan, mechanism_of
 from shared.privacy.source import SimulationSource
 from shared.prompt import Array
 from shared.scoring import Scorer, build
 from shared.wire import unpack_request
-from simulations.evaluate import TestSet, test_set, test_set_of
+from simulations.evaluate import TestSet
 from simulations.grid import RUN_ID, InProcessGrid
+from simulations.pools import Hold, each
 from simulations.schedule import Presence, Schedule
 from simulations.study import SitePatients
 
 T = TypeVar("T")
-LEDGER = "ledger.jsonl"
+LEDGER, EGRESS = "ledger.jsonl", "egress.jsonl"
 EVERYBODY = Schedule()  # is there in every round
 
 
@@ -100,42 +104,23 @@ def prepare(
     sites: Mapping[str, SitePatients],
     private: bool,
     canaries: Canaries | None = None,
-    together: bool = False,
     schedule: Schedule = EVERYBODY,
+    hold: Hold = each,
 ) -> Federation:
     """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be.
 
-    `together` reads all sites' records in one go and gives each site its part of the one tensor, for the batched engine.
+    `hold` is `pools.each`, or another function of that module, as the engine needs it.
     """
     if task.card.audit and (canaries is None or not private):
         raise InputError(f"task card {task.card.name} has an audit site: give its --canaries FILE, and no --no-privacy.")
-    if task.card.audit and together:
-        raise InputError(f"task card {task.card.name} has an audit site; leave --engine batched away.")
     if canaries:
         require_bound(canaries, task.card, "--canaries")
     mechanism = mechanism_of(task.card) if private else without_privacy(task.card.privacy.sample_rate)
     require_sense(task.card, mechanism)
     budget = epsilon_of_plan(task.card) if private else 0.0
     scorer, initial = build(task.card)
-    if together:
-        pools, tests = _together(sites, scorer)
-        return Federation(task, mechanism, budget, scorer, initial, pools, tests, canaries, schedule)
-    pools = {name: pool(patients.train, scorer) for name, patients in sites.items()}
-    tests = {name: test_set(patients.train, patients.test, scorer) for name, patients in sites.items()}
+    pools, tests = hold(sites, scorer)
     return Federation(task, mechanism, budget, scorer, initial, pools, tests, canaries, schedule)
-
-
-def _together(sites: Mapping[str, SitePatients], scorer: Scorer) -> tuple[dict[str, Pool], dict[str, TestSet]]:
-    """Return pools and test sets whose hidden states are parts of one tensor each."""
-    trained = scorer.read(joined([site.train.records for site in sites.values()]))
-    tested = scorer.read(joined([site.test.records for site in sites.values()]))
-    pools, tests, a, b = {}, {}, 0, 0
-    for name, site in sites.items():
-        n, m = len(site.train.records), len(site.test.records)
-        pools[name] = pool_of(site.train, trained.part(a, a + n))
-        tests[name] = test_set_of(site.train, site.test, tested.part(b, b + m))
-        a, b = a + n, b + m
-    return pools, tests
 
 
 def run_seed(
@@ -156,32 +141,71 @@ def run_seed(
         observe: called after every round, before its checkpoint is written.
         step: the sites' private step; another one than `answer` makes sites that lie.
     """
-    run = Run(federation.task, f"seed{seed}", federation.mechanism)
-    folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
-    hospitals = [_hospital(federation, name, seed, out / "ledgers" / run.name, watch.timed(step)) for name in federation.pools]
-    if federation.canaries:
-        hospitals.append(_mystery_site(federation, federation.canaries, seed, out / "ledgers" / run.name))
-    by_node = dict(enumerate(hospitals, start=1))
+    home, timed = books(out, seed), watch.timed(step)
+    hospitals = {node: hospital(federation, name, seed, home, timed) for node, name in nodes(federation).items()}
 
     def hospital_of(where: Context) -> Hospital:
-        return by_node[where.node_id]
+        return hospitals[where.node_id]
+
+    grid = InProcessGrid(client_app(hospital_of), hospitals, presence(federation, seed))
+    return conduct(federation, seed, out, grid, observe), spent_by(federation, home)
+
+
+def nodes(federation: Federation) -> dict[int, str]:
+    """Return Flower's node ids, from 1, with the sites' names; the audit site comes last."""
+    audit = [federation.canaries.table.site] if federation.canaries else []
+    return dict(enumerate([*federation.pools, *audit], start=1))
+
+
+def books(out: Path, seed: int) -> Path:
+    """Return where the sites' ledgers, egress logs and outboxes of a seed are."""
+    return out / "ledgers" / f"seed{seed}"
+
+
+def presence(federation: Federation, seed: int) -> Callable[[Message], Presence]:
+    """Return what says for a message where its site is."""
+    names, rounds = nodes(federation), federation.task.card.plan.rounds
+
+    def where(message: Message) -> Presence:
+        name, number = names[message.metadata.dst_node_id], unpack_request(message.content).round
+        return federation.schedule.presence(seed, name, number, rounds)
+
+    return where
+
+
+def conduct(federation: Federation, seed: int, out: Path, grid: Grid, observe: Callable[[RoundSeen], None]) -> Array:
+    """Run Flower's ServerApp over the rounds of a seed that are left; return the published prompt (P+L, D).
+
+    The arguments are those of `run_seed`; `grid` reaches the sites.
+    """
+    run = Run(federation.task, f"seed{seed}", federation.mechanism)
+    folder = RunFolder(out / "checkpoints" / run.name, out / "transcript" / run.name)
 
     def seen(round_seen: RoundSeen) -> None:
         observe(round_seen)
         folder.save(run, round_seen)
 
-    def presence(message: Message) -> Presence:
-        name, number = by_node[message.metadata.dst_node_id].name, unpack_request(message.content).round
-        return federation.schedule.presence(seed, name, number, federation.task.card.plan.rounds)
-
     log_quietly()
     start = folder.latest(run) or Start(init(federation.initial))
-    roster = {hospital.name: node for node, hospital in by_node.items()}
-    server_app(run, roster, start, seen)(InProcessGrid(client_app(hospital_of), by_node, presence), context(RUN_ID, 0))
-    delta = federation.task.card.privacy.delta
-    spent = {hospital.name: hospital.ledger.spent(delta) for hospital in hospitals if hospital.ledger}
+    roster = {name: node for node, name in nodes(federation).items()}
+    server_app(run, roster, start, seen)(grid, context(RUN_ID, 0))
     final = folder.latest(run)
-    return (final.state.published if final else federation.initial), spent
+    return final.state.published if final else federation.initial
+
+
+def spent_by(federation: Federation, folder: Path) -> dict[str, Spent]:
+    """Return what the ledgers in a folder of `books` say that each site spent; nothing without privacy."""
+    if not federation.private:
+        return {}
+    delta = federation.task.card.privacy.delta
+    return {name: spent(releases(read_ledger(folder / name / LEDGER)), delta) for name in nodes(federation).values()}
+
+
+def hospital(federation: Federation, name: str, seed: int, folder: Path, step: Callable[..., Update]) -> Hospital:
+    """Open a site on its books in `folder`; the audit site has canaries and a step of its own."""
+    if federation.canaries and name == federation.canaries.table.site:
+        return _mystery_site(federation, federation.canaries, seed, folder)
+    return _hospital(federation, name, seed, folder, step, federation.pools[name])
 
 
 def _mystery_site(federation: Federation, canaries: Canaries, seed: int, folder: Path) -> Hospital:
@@ -193,9 +217,7 @@ def _mystery_site(federation: Federation, canaries: Canaries, seed: int, folder:
     return site
 
 
-def _hospital(
-    federation: Federation, name: str, seed: int, folder: Path, step: Callable[..., Update], patients: Pool | None = None
-) -> Hospital:
+def _hospital(federation: Federation, name: str, seed: int, folder: Path, step: Callable[..., Update], patients: Pool) -> Hospital:
     card = federation.task.card
     proposal = proposal_of(federation.task, federation.mechanism)
     policy = Policy(
@@ -214,11 +236,11 @@ def _hospital(
         name=name,
         policy=policy,
         proposal=proposal,
-        pool=patients or federation.pools[name],
+        pool=patients,
         scorer=federation.scorer,
         source=SimulationSource(seed),
         ledger=Ledger(Chain(home / LEDGER, durable=False)) if federation.private else None,
-        gate=Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / "egress.jsonl", durable=False)),
+        gate=Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / EGRESS, durable=False)),
         outbox=Outbox(home / "outbox", durable=False),
         step=step,
         own=shelf_of(card, federation.mechanism, home / LEDGER, durable=False),

@@ -1,7 +1,7 @@
-"""A Flower Grid inside one process: the same ServerApp and ClientApp as between machines, without Ray or sockets."""
+"""Flower's Grid without a SuperLink: the same ServerApp and ClientApp as between machines, in one process or with Ray's actors."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from flwr.app import DEFAULT_TTL, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -14,20 +14,22 @@ from simulations.schedule import Presence
 RUN_ID = 1
 
 
-class InProcessGrid(Grid):
-    """Hands each message to the client app at once and keeps the replies until they are pulled.
+Deliver = Callable[[Sequence[Message]], Iterable[tuple[Message, Message]]]
+
+
+class LocalGrid(Grid):
+    """Hands messages on at once and keeps the replies until they are pulled.
 
     Args:
-        app: the ClientApp of every node; it tells them apart by ``context.node_id``.
+        deliver: gets a round's messages answered; gives each with its reply, in any order.
         nodes: the node ids.
         presence: where a node is for a message; one that is away does not get it, one that is too late is not waited for.
     """
 
-    def __init__(self, app: ClientApp, nodes: Iterable[int], presence: Callable[[Message], Presence] = lambda _: "here") -> None:
+    def __init__(self, deliver: Deliver, nodes: Iterable[int], presence: Callable[[Message], Presence] = lambda _: "here") -> None:
         """Start the run."""
-        self._presence = presence
-        self._app = app
-        self._contexts = {node: context(RUN_ID, node) for node in nodes}
+        self._deliver, self._presence = deliver, presence
+        self._nodes = tuple(nodes)
         self._replies: dict[str, Message] = {}
         self._numbers = itertools.count(1)
         self._run = empty_run(RUN_ID)
@@ -54,21 +56,22 @@ class InProcessGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl or DEFAULT_TTL, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return the nodes of this process."""
-        return list(self._contexts)
+        """Return the nodes of this run."""
+        return self._nodes
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Run the client app on each message, and return the messages' ids."""
-        names = []
+        """Deliver each message to a node that is there, and return the messages' ids."""
+        where: dict[str, Presence] = {}
+        asked = []
         for message in messages:
             name = f"message-{next(self._numbers):012d}"
             give_id(message, name)
-            where = self._presence(message)
-            if where != "away":
-                reply = self._app(message, self._contexts[message.metadata.dst_node_id])
-                self._replies |= {name: reply} if where == "here" else {}
-            names.append(name)
-        return names
+            where[name] = self._presence(message)
+            asked += [message] if where[name] != "away" else []
+        for message, reply in self._deliver(asked):
+            name = message.metadata.message_id
+            self._replies |= {name: reply} if where[name] == "here" else {}
+        return list(where)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies to these messages, each once."""
@@ -77,3 +80,23 @@ class InProcessGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send and return the replies; nothing here can time out."""
         return self.pull_messages(self.push_messages(messages))
+
+
+class InProcessGrid(LocalGrid):
+    """Runs the ClientApp of every node in this process, one message after the other.
+
+    Args:
+        app: the ClientApp; it tells the nodes apart by ``context.node_id``.
+        nodes: the node ids.
+        presence: see `LocalGrid`.
+    """
+
+    def __init__(self, app: ClientApp, nodes: Iterable[int], presence: Callable[[Message], Presence] = lambda _: "here") -> None:
+        """Start the run."""
+        contexts = {node: context(RUN_ID, node) for node in nodes}
+
+        def deliver(messages: Sequence[Message]) -> Iterable[tuple[Message, Message]]:
+            for message in messages:
+                yield message, app(message, contexts[message.metadata.dst_node_id])
+
+        super().__init__(deliver, contexts, presence)

@@ -31,8 +31,9 @@ class Options:
         private: False takes the noise away.
         data: a study file, `synthetic:COUNT`, or None for the demonstration's patients.
         canaries: the audit site's canary file, or None without such a site.
-        engine: `in-process` or `batched`.
+        engine: `in-process`, `batched` or `ray`.
         dropout, stragglers, late_joiners: see `schedule.Schedule`.
+        actors: how many of Ray's actors; None: one for each core.
     """
 
     partition: str = "natural"
@@ -45,6 +46,7 @@ class Options:
     dropout: float = 0.0
     stragglers: float = 0.0
     late_joiners: float = 0.0
+    actors: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -52,6 +54,8 @@ class Options:
         Scheme.parse(self.partition)
         if not 1 <= self.seeds <= MOST_SEEDS:
             raise InputError(f"--seeds {self.seeds}: the number of repetitions is between 1 and {MOST_SEEDS}.")
+        if self.actors is not None and (self.engine != "ray" or self.actors < 1):
+            raise InputError(f"--actors {self.actors}: give the number of Ray's actors, at least 1, with --engine ray.")
         if not 0 <= self.split < 2**32:
             raise InputError(f"--split {self.split}: the seed of the split is between 0 and {2**32 - 1}.")
 

@@ -22,6 +22,7 @@ from simulations.evaluate import score
 from simulations.federation import Stopwatch, prepare
 from simulations.heart import heart_study
 from simulations.partition import Scheme
+from simulations.pools import together
 from simulations.study import Study, deal_out
 
 HEART = Task.load("heart-disease")
@@ -54,7 +55,7 @@ def card(notes: bool, **template: int) -> Task:
 def read(study: Study, task: Task, seed: int) -> dict[str, float | int | None]:
     """Return the AUC on test patients before and after training, and how long the records are."""
     sites = deal_out(study, task.card, Scheme("natural"), [SITE], SPLIT)
-    here = prepare(task, sites, private=True, together=True)
+    here = prepare(task, sites, private=True, hold=together)
     longest = max(lengths(here.scorer.backbone.tokenizer, sites[SITE].test.texts))
     with tempfile.TemporaryDirectory() as out:
         trained, spent = run_seed(here, seed, Path(out), Stopwatch(), lambda _: None)

@@ -35,6 +35,7 @@ from simulations.evaluate import score
 from simulations.federation import Federation, Stopwatch, prepare
 from simulations.heart import heart_study
 from simulations.partition import Scheme
+from simulations.pools import together
 from simulations.study import Study, deal_out
 
 HEART = Task.load("heart-disease")
@@ -87,7 +88,7 @@ def _federation(study: Study, task: Task, split: int) -> Federation:
     sites = task.card.plan.sites
     chosen = [n for n, place in enumerate(study.hospitals) if place in sites]
     part = replace(study, rows=[study.rows[n] for n in chosen], hospitals=[study.hospitals[n] for n in chosen])
-    return prepare(task, deal_out(part, task.card, Scheme("natural"), sites, split), private=True, together=True)
+    return prepare(task, deal_out(part, task.card, Scheme("natural"), sites, split), private=True, hold=together)
 
 
 def trained(here: Federation, seed: int) -> Array:
