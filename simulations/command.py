@@ -4,7 +4,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from shared.privacy.accounting import epsilon_of
 from simulations import batched
 from simulations.evaluate import score
 from simulations.federation import Federation, Stopwatch, prepare, run_seed
-from simulations.options import FILE, Changes, Options, varied
+from simulations.options import FILE, Changes, Options, usual_partition, varied
 from simulations.partition import Scheme
 from simulations.progress import Display
 from simulations.report import write_report
@@ -47,10 +47,7 @@ def run(args: argparse.Namespace, started: float) -> int:
     canaries = read_canaries(Path(options.canaries)) if options.canaries else None
     federation = prepare(task, sites, options.private, canaries, options.engine == "batched", options.schedule)
     with _kept(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "task.toml").write_text(task.text, encoding="utf-8")
-        options.save(out)
-        result = _simulate(federation, options, out, console, started)
+        result, _ = simulate(federation, options, out, console, started)
     if args.json:
         print(json.dumps(result, indent=2))  # noqa: T201 (the result, on standard output)
     else:
@@ -63,8 +60,7 @@ def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
     changes = Changes(args.sites, args.epsilon, args.rounds, args.aggregation, args.tolerate, args.quorum)
     task = Task.load(args.task)
     made_up = args.data is not None and args.data.startswith(PREFIX)
-    as_it_is = args.sites in (None, len(task.card.hospitals)) or args.data is not None
-    partition = args.partition or ("natural" if as_it_is and not made_up else "iid")
+    partition = args.partition or usual_partition(task, args.sites, args.data)
     data = str(Path(args.data).resolve()) if args.data and not made_up else args.data
     if args.no_privacy and args.epsilon is not None:
         raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
@@ -105,7 +101,24 @@ def _kept(out: Path) -> Iterator[None]:
         raise RunError(f"Stopped; go on with: promptward simulate --resume {out}") from None
 
 
-def _simulate(federation: Federation, options: Options, out: Path, console: Console, started: float) -> dict[str, Any]:
+def simulate(
+    federation: Federation, options: Options, out: Path, console: Console, started: float
+) -> tuple[dict[str, Any], list[SeedOutcome]]:
+    """Fill a run directory, or go on with one that was interrupted.
+
+    Args:
+        federation: see `federation.prepare`.
+        options: the choices that it was prepared for.
+        out: the run directory; its finished rounds are kept.
+        console: what a person watches.
+        started: when the work for this run began, on `time.perf_counter`'s clock.
+
+    Returns:
+        `result.json`'s content, and each seed's outcome.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "task.toml").write_text(federation.task.text, encoding="utf-8")
+    options.save(out)
     rounds = federation.task.card.plan.rounds
     lines = _kept_lines(out)
     startup, watch = time.perf_counter() - started, Stopwatch()
@@ -114,11 +127,7 @@ def _simulate(federation: Federation, options: Options, out: Path, console: Cons
     with Display(console, rounds * options.seeds, federation.private) as display:
         display.begin(len(lines))
         for seed in range(options.seeds):
-            curve = Curve(federation, seed, out / LINES, display)
-            prompt, spent = ENGINES[options.engine](federation, seed, out, watch, curve.observe)
-            mine = [line for line in lines if line["seed"] == seed] + curve.lines
-            scores = score(prompt, federation.tests, federation.scorer)
-            outcomes.append(SeedOutcome(seed, prompt, scores, spent, mine))
+            outcomes.append(_seed(federation, options, out, seed, lines, watch, display))
     trained = time.perf_counter()
     timing = Timing(startup, trained - before, trained - started, watch.seconds, rounds * options.seeds - len(lines))
     result = assemble(federation, options, outcomes, timing)
@@ -128,7 +137,24 @@ def _simulate(federation: Federation, options: Options, out: Path, console: Cons
     curve_lines = [dict(line) for outcome in outcomes for line in outcome.lines]
     write_report(result, curve_lines, out / "report.html")
     (out / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return result
+    return result, outcomes
+
+
+def _seed(
+    federation: Federation,
+    options: Options,
+    out: Path,
+    seed: int,
+    lines: Sequence[dict[str, Any]],
+    watch: Stopwatch,
+    display: Display,
+) -> SeedOutcome:
+    curve, before = Curve(federation, seed, out / LINES, display), time.perf_counter()
+    prompt, spent = ENGINES[options.engine](federation, seed, out, watch, curve.observe)
+    seconds = time.perf_counter() - before
+    earlier = [line for line in lines if line["seed"] == seed]
+    scores = score(prompt, federation.tests, federation.scorer)
+    return SeedOutcome(seed, prompt, scores, spent, earlier + curve.lines, None if earlier else seconds)
 
 
 class Curve:

@@ -25,7 +25,7 @@ from server.checkpoint import RunFolder
 from server.robust import require_sense
 from server.strategy import RoundSeen, Run, Start
 from shared.canaries import Canaries, require_bound
-from shared.card import Task
+from shared.card import Task, TaskCard
 from shared.errors import InputError
 from shared.flower import context, log_quietly
 from shared.privacy.accounting import Spent
@@ -94,6 +94,28 @@ class Stopwatch:
         return wrapper
 
 
+@dataclass(frozen=True)
+class Resident:
+    """The dear part of a federation, which others with the same patients, model and prompt shape may share; see `Federation`."""
+
+    scorer: Scorer
+    initial: Array
+    pools: Mapping[str, Pool]
+    tests: Mapping[str, TestSet]
+
+
+def resident(card: TaskCard, sites: Mapping[str, SitePatients], together: bool) -> Resident:
+    """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be.
+
+    `together` reads all sites' records in one go and gives each site its part of the one tensor, for the batched engine.
+    """
+    scorer, initial = build(card)
+    if together:
+        return Resident(scorer, initial, *_together(sites, scorer))
+    pools = {name: pool(patients.train, scorer) for name, patients in sites.items()}
+    return Resident(scorer, initial, pools, {name: test_set(p.train, p.test, scorer) for name, p in sites.items()})
+
+
 def prepare(
     task: Task,
     sites: Mapping[str, SitePatients],
@@ -101,10 +123,11 @@ def prepare(
     canaries: Canaries | None = None,
     together: bool = False,
     schedule: Schedule = EVERYBODY,
+    held: Resident | None = None,
 ) -> Federation:
-    """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be.
+    """Check the card, and bring model and patients into memory; raise `InputError` where that cannot be.
 
-    `together` reads all sites' records in one go and gives each site its part of the one tensor, for the batched engine.
+    `together`: see `resident`; `held` is in memory already, and then `sites` are not read again.
     """
     if task.card.audit and (canaries is None or not private):
         raise InputError(f"task card {task.card.name} has an audit site: give its --canaries FILE, and no --no-privacy.")
@@ -115,13 +138,8 @@ def prepare(
     mechanism = mechanism_of(task.card) if private else without_privacy(task.card.privacy.sample_rate)
     require_sense(task.card, mechanism)
     budget = epsilon_of_plan(task.card) if private else 0.0
-    scorer, initial = build(task.card)
-    if together:
-        pools, tests = _together(sites, scorer)
-        return Federation(task, mechanism, budget, scorer, initial, pools, tests, canaries, schedule)
-    pools = {name: pool(patients.train, scorer) for name, patients in sites.items()}
-    tests = {name: test_set(patients.train, patients.test, scorer) for name, patients in sites.items()}
-    return Federation(task, mechanism, budget, scorer, initial, pools, tests, canaries, schedule)
+    mine = held or resident(task.card, sites, together)
+    return Federation(task, mechanism, budget, mine.scorer, mine.initial, mine.pools, mine.tests, canaries, schedule)
 
 
 def _together(sites: Mapping[str, SitePatients], scorer: Scorer) -> tuple[dict[str, Pool], dict[str, TestSet]]:

@@ -26,13 +26,17 @@ FEW = 20  # test patients below which a site's numbers say little
 
 @dataclass(frozen=True)
 class SeedOutcome:
-    """What one seed ended with: the published prompt, its scores, what each site's ledger says, and its rounds' lines."""
+    """What one seed ended with: the published prompt, its scores, what each site's ledger says, its rounds' lines.
+
+    `seconds` is how long its rounds took; None where an earlier start ran some of them.
+    """
 
     seed: int
     prompt: Array
     scores: Scores
     spent: Mapping[str, Spent]
     lines: Sequence[Mapping[str, Any]]
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
