@@ -56,7 +56,7 @@ def frontier(points: Sequence[Point], x: str, score: str) -> str:
     figure.supylabel(SCORES[score], fontsize=10)
     if levels != [""] or best:
         handles, labels = _legend(axes)
-        figure.legend(handles, labels, loc="outside upper center", ncol=4, frameon=False)
+        figure.legend(handles, labels, loc="outside upper center", ncol=3, frameon=False)
     return as_svg(figure, f"{SCORES[score]} against {x}")
 
 
@@ -84,7 +84,7 @@ def scatter(points: Sequence[Point], cost: str, score: str) -> str:
     axes[0].set_xlabel(COSTS[cost])
     axes[0].set_ylabel(SCORES[score])
     handles, labels = _legend(axes)
-    figure.legend(handles, labels, loc="outside upper center", ncol=4, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncol=3, frameon=False)
     return as_svg(figure, f"{SCORES[score]} against {cost}")
 
 
