@@ -61,6 +61,7 @@ def table(home: Path, name: str = "results", out: str = "out") -> pd.DataFrame:
     return pd.read_parquet(home / out / f"{name}.parquet").drop(columns=["seconds", "bytes_up_per_site"], errors="ignore")
 
 
+@pytest.mark.slow
 def test_a_sweep_is_whole_and_its_cells_are_what_simulate_makes(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     load_backbone.cache_clear()
     assert sweep("--json") == 0
@@ -96,6 +97,7 @@ def test_a_sweep_is_whole_and_its_cells_are_what_simulate_makes(home: Path, caps
     assert [site["epsilon"] for site in alone["sites"]] == [site["epsilon"] for site in mine["sites"]]
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_to_the_same_tables(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
