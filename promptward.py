@@ -51,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add(commands, "simulate", "many hospitals on this machine, by default four real ones", _simulate_arguments, _simulate)
     _add(
+        commands,
+        "sweep",
+        "many simulations from one file: how sites, skew, epsilon and more change the score",
+        _sweep_arguments,
+        _sweep,
+    )
+    _add(
         commands, "compare", "is a prompt enough? prompt, LoRA and full fine-tuning at equal epsilon", _compare_arguments, _compare
     )
     _add(commands, "serve", "coordinate a federation of real hospitals", _serve_arguments, _serve)
@@ -91,6 +98,18 @@ def _simulate(args: argparse.Namespace) -> int:
     from simulations.command import run
 
     return run(args, STARTED)
+
+
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    from simulations.sweep.arguments import add_arguments
+
+    add_arguments(parser)
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from simulations.sweep.command import run
+
+    return run(args)
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:

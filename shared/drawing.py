@@ -29,6 +29,13 @@ def new_figure(height: float, width: float = 8.2) -> tuple[Figure, Axes]:
         return figure, figure.subplots()
 
 
+def new_panels(rows: int, columns: int, height: float, width: float = 8.2) -> tuple[Figure, list[Axes]]:
+    """Return a figure of this size in inches with rows x columns pairs of axes that share their scales, row by row."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+
+
 def as_svg(figure: Figure, title: str) -> str:
     """Return the picture as an SVG element with a title for screen readers."""
     out = io.StringIO()

@@ -8,7 +8,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("task", nargs="?", default="heart-disease", help="a task card's path, or a shipped one's name")
     parser.add_argument("--sites", type=int, help="number of hospitals (default: those of the card)")
-    parser.add_argument("--partition", help="natural, iid, dirichlet:ALPHA or quantity:ALPHA (default: natural)")
+    parser.add_argument(
+        "--partition", help="natural, iid, dirichlet:ALPHA, quantity:ALPHA, feature:COLUMN or cluster:ALPHA (default: natural)"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="repetitions; means and spreads are reported (default: 1)")
     parser.add_argument("--epsilon", type=float, help="calibrate the noise to this epsilon instead of the card's")
     parser.add_argument("--rounds", type=int, help="rounds instead of the card's")

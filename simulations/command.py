@@ -4,7 +4,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,7 @@ from shared.prompt import Array
 from simulations import batched, ray_engine
 from simulations.evaluate import score, score_own
 from simulations.federation import Federation, Stopwatch, prepare, run_seed
-from simulations.options import FILE, Changes, Options, varied
+from simulations.options import FILE, Changes, Options, usual_partition, varied
 from simulations.partition import Scheme
 from simulations.personal import own_prompts, save_own_prompts
 from simulations.pools import each, elsewhere, together
@@ -56,11 +56,7 @@ def run(args: argparse.Namespace, started: float) -> int:
     canaries = read_canaries(Path(options.canaries)) if options.canaries else None
     federation = prepare(task, sites, options.private, canaries, options.schedule, HOLD[options.engine])
     with _kept(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "task.toml").write_text(task.text, encoding="utf-8")
-        options.save(out)
-        with _engine(options, out, args.ray_address) as train:
-            result = _simulate(federation, options, train, out, console, started)
+        result, _ = simulate(federation, options, out, console, started, args.ray_address)
     if args.json:
         print(json.dumps(result, indent=2))  # noqa: T201 (the result, on standard output)
     else:
@@ -73,8 +69,7 @@ def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
     changes = Changes(args.sites, args.epsilon, args.rounds, args.aggregation, args.tolerate, args.quorum)
     task = Task.load(args.task)
     made_up = args.data is not None and args.data.startswith(PREFIX)
-    as_it_is = args.sites in (None, len(task.card.hospitals)) or args.data is not None
-    partition = args.partition or ("natural" if as_it_is and not made_up else "iid")
+    partition = args.partition or usual_partition(task, args.sites, args.data)
     data = str(Path(args.data).resolve()) if args.data and not made_up else args.data
     if args.no_privacy and args.epsilon is not None:
         raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
@@ -125,26 +120,36 @@ def _engine(options: Options, out: Path, cluster: str | None) -> Iterator[Train]
         yield batched.run_seed if options.engine == "batched" else run_seed
 
 
-def _simulate(
-    federation: Federation, options: Options, train: Train, out: Path, console: Console, started: float
-) -> dict[str, Any]:
+def simulate(
+    federation: Federation, options: Options, out: Path, console: Console, started: float, cluster: str | None = None
+) -> tuple[dict[str, Any], list[SeedOutcome]]:
+    """Fill a run directory, or go on with one that was interrupted.
+
+    Args:
+        federation: see `federation.prepare`.
+        options: the choices that it was prepared for.
+        out: the run directory; its finished rounds are kept.
+        console: what a person watches.
+        started: when the work for this run began, on `time.perf_counter`'s clock.
+        cluster: HOST:PORT of a Ray cluster; None starts one here where the engine is Ray.
+
+    Returns:
+        `result.json`'s content, and each seed's outcome.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "task.toml").write_text(federation.task.text, encoding="utf-8")
+    options.save(out)
     rounds = federation.task.card.plan.rounds
     lines = _kept_lines(out)
-    startup, watch = time.perf_counter() - started, Stopwatch()
-    before = time.perf_counter()
-    outcomes = []
-    with Display(console, rounds * options.seeds, federation.private) as display:
-        display.begin(len(lines))
-        for seed in range(options.seeds):
-            curve = Curve(federation, seed, out / LINES, display)
-            prompt, spent = train(federation, seed, out, watch, curve.observe)
-            mine = [line for line in lines if line["seed"] == seed] + curve.lines
-            scores = score(prompt, federation.tests, federation.scorer)
-            own = own_prompts(federation, seed, out, prompt)
-            own_scores = score_own(own, federation.tests, federation.scorer) if own else None
-            outcomes.append(SeedOutcome(seed, prompt, scores, spent, mine, own, own_scores))
-    trained = time.perf_counter()
-    timing = Timing(startup, trained - before, trained - started, watch.seconds, rounds * options.seeds - len(lines))
+    outcomes, watch = [], Stopwatch()
+    with _engine(options, out, cluster) as train:
+        before = time.perf_counter()
+        with Display(console, rounds * options.seeds, federation.private) as display:
+            display.begin(len(lines))
+            for seed in range(options.seeds):
+                outcomes.append(_seed(federation, train, out, seed, lines, watch, display))
+        trained = time.perf_counter()
+    timing = Timing(before - started, trained - before, trained - started, watch.seconds, rounds * options.seeds - len(lines))
     result = assemble(federation, options, outcomes, timing)
     _save_prompt(federation, outcomes[0], result, out)
     result["timing"]["total_s"] = time.perf_counter() - started
@@ -152,7 +157,26 @@ def _simulate(
     curve_lines = [dict(line) for outcome in outcomes for line in outcome.lines]
     write_report(result, curve_lines, out / "report.html")
     (out / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return result
+    return result, outcomes
+
+
+def _seed(
+    federation: Federation,
+    train: Train,
+    out: Path,
+    seed: int,
+    lines: Sequence[dict[str, Any]],
+    watch: Stopwatch,
+    display: Display,
+) -> SeedOutcome:
+    curve, before = Curve(federation, seed, out / LINES, display), time.perf_counter()
+    prompt, spent = train(federation, seed, out, watch, curve.observe)
+    seconds = time.perf_counter() - before
+    earlier = [line for line in lines if line["seed"] == seed]
+    scores = score(prompt, federation.tests, federation.scorer)
+    own = own_prompts(federation, seed, out, prompt)
+    own_scores = score_own(own, federation.tests, federation.scorer) if own else None
+    return SeedOutcome(seed, prompt, scores, spent, earlier + curve.lines, own, own_scores, None if earlier else seconds)
 
 
 class Curve:

@@ -46,6 +46,7 @@ class Scores:
 
     pooled_auc: float | None
     pooled_accuracy: float
+    pooled_balanced_accuracy: float
     mean_of_sites_accuracy: float
     per_site: Mapping[str, SiteScore]
 
@@ -77,7 +78,9 @@ def _scores(guesses: Mapping[str, NDArray[np.float32]], tests: Mapping[str, Test
     every = np.concatenate(list(guesses.values()))
     labels = np.concatenate([test.labels for test in tests.values()])
     at_sites = [s.accuracy for s in per_site.values() if s.accuracy is not None]
-    return Scores(auc(every, labels), _accuracy(every, labels), float(np.mean(at_sites)), per_site)
+    right = every.argmax(1) == labels
+    balanced = float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+    return Scores(auc(every, labels), _accuracy(every, labels), balanced, float(np.mean(at_sites)), per_site)
 
 
 def _guesses(prompt: torch.Tensor, tests: Mapping[str, TestSet], scorer: Scorer) -> dict[str, NDArray[np.float32]]:

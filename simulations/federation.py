@@ -28,7 +28,7 @@ from server.checkpoint import RunFolder
 from server.robust import require_sense
 from server.strategy import RoundSeen, Run, Start
 from shared.canaries import Canaries, require_bound
-from shared.card import Task
+from shared.card import Task, TaskCard
 from shared.errors import InputError
 from shared.flower import context, log_quietly
 from shared.privacy.accounting import Spent, spent
@@ -99,6 +99,22 @@ class Stopwatch:
         return wrapper
 
 
+@dataclass(frozen=True)
+class Resident:
+    """The dear part of a federation, which others with the same patients, model and prompt shape may share; see `Federation`."""
+
+    scorer: Scorer
+    initial: Array
+    pools: Mapping[str, Pool]
+    tests: Mapping[str, TestSet]
+
+
+def resident(card: TaskCard, sites: Mapping[str, SitePatients], hold: Hold = each) -> Resident:
+    """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be. `hold`: see `prepare`."""
+    scorer, initial = build(card)
+    return Resident(scorer, initial, *hold(sites, scorer))
+
+
 def prepare(
     task: Task,
     sites: Mapping[str, SitePatients],
@@ -106,10 +122,12 @@ def prepare(
     canaries: Canaries | None = None,
     schedule: Schedule = EVERYBODY,
     hold: Hold = each,
+    held: Resident | None = None,
 ) -> Federation:
-    """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be.
+    """Check the card, and bring model and patients into memory; raise `InputError` where that cannot be.
 
-    `hold` is `pools.each`, or another function of that module, as the engine needs it.
+    `hold` is `pools.each`, or another function of that module, as the engine needs it; `held` is in memory already, and then
+    `sites` are not read again.
     """
     if task.card.audit and (canaries is None or not private):
         raise InputError(f"task card {task.card.name} has an audit site: give its --canaries FILE, and no --no-privacy.")
@@ -118,9 +136,8 @@ def prepare(
     mechanism = mechanism_of(task.card) if private else without_privacy(task.card.privacy.sample_rate)
     require_sense(task.card, mechanism)
     budget = epsilon_of_plan(task.card) if private else 0.0
-    scorer, initial = build(task.card)
-    pools, tests = hold(sites, scorer)
-    return Federation(task, mechanism, budget, scorer, initial, pools, tests, canaries, schedule)
+    mine = held or resident(task.card, sites, hold)
+    return Federation(task, mechanism, budget, mine.scorer, mine.initial, mine.pools, mine.tests, canaries, schedule)
 
 
 def run_seed(

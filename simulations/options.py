@@ -152,6 +152,13 @@ def varied(task: Task, changes: Changes, options: Options, study: Study) -> Task
     return task if raw == before else Task.parse(tomli_w.dumps(raw), "the changed task card")
 
 
+def usual_partition(task: Task, sites: int | None, data: str | None) -> str:
+    """Return the partition where none is asked for: natural, or iid for made-up patients and for another number of sites."""
+    made_up = data is not None and data.startswith(PREFIX)
+    as_it_is = sites in (None, len(task.card.hospitals)) or data is not None
+    return "natural" if as_it_is and not made_up else "iid"
+
+
 def _roster(task: Task, sites: int | None, options: Options, study: Study) -> list[str]:
     if options.partition != "natural":
         count = sites or len(task.card.hospitals)
@@ -163,6 +170,6 @@ def _roster(task: Task, sites: int | None, options: Options, study: Study) -> li
     if sites is not None and sites != len(natural):
         raise InputError(
             f"--sites {sites}: the natural partition has {len(natural)} sites; "
-            f"add --partition iid, dirichlet:0.3 or quantity:0.5 to deal the patients out to {sites} sites."
+            f"add --partition iid, dirichlet:0.3, quantity:0.5 or feature:COLUMN to deal the patients out to {sites} sites."
         )
     return natural

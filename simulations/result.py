@@ -37,6 +37,7 @@ class SeedOutcome:
         lines: of its rounds.
         own: each site's own prompt (P+L, D), none where the card wants none.
         own_scores: of those.
+        seconds: how long its rounds took; None where an earlier start ran some of them.
     """
 
     seed: int
@@ -46,6 +47,7 @@ class SeedOutcome:
     lines: Sequence[Mapping[str, Any]]
     own: Mapping[str, Array] = field(default_factory=dict)
     own_scores: Scores | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

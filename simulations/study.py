@@ -16,7 +16,8 @@ from client.site import DataTable, ImagesTable, at_home
 from shared.card import TaskCard
 from shared.errors import InputError
 from shared.toml import Table, parse, read_text
-from simulations.partition import Scheme, deal
+from simulations.features import clusters, picture_vectors, table_vectors
+from simulations.partition import Scheme, deal, deal_by_value
 
 SPLIT = "promptward split"  # our own column: train or test
 
@@ -96,7 +97,7 @@ def deal_out(study: Study, card: TaskCard, scheme: Scheme, sites: Sequence[str],
 
     Raises `InputError` for a column, label or cell that the card cannot read, or a site without training patients.
     """
-    chosen = _natural(study, sites) if scheme.kind == "natural" else _dealt(study, scheme, sites, seed)
+    chosen = _natural(study, sites) if scheme.kind == "natural" else _dealt(study, card, scheme, sites, seed)
     rows_of: dict[str, list[Row]] = defaultdict(list)
     for row, site in zip(study.rows, chosen, strict=True):
         rows_of[site].append(row)
@@ -140,18 +141,39 @@ def _natural(study: Study, sites: Sequence[str]) -> list[str]:
     return list(study.hospitals)
 
 
-def _dealt(study: Study, scheme: Scheme, sites: Sequence[str], seed: int) -> list[str]:
-    """Deal whole patients: a patient's label and part are those of the patient's first record."""
+def _dealt(study: Study, card: TaskCard, scheme: Scheme, sites: Sequence[str], seed: int) -> list[str]:
+    """Deal whole patients: a patient's label, part and features are those of the patient's first record."""
     owners = patients_of(study.rows, study.columns, study.source)
     values = labels_of(study.rows, study.columns, study.source)
-    names = sorted(set(values))
     split = study.columns.split
     first = {owner: n for n, owner in reversed(list(enumerate(owners)))}
     order = sorted(first, key=first.__getitem__)
-    labels = [names.index(values[first[owner]]) for owner in order]
-    train = [split is None or str(study.rows[first[owner]].get(split)) == "train" for owner in order]
-    where = dict(zip(order, deal(scheme, labels, train, len(sites), seed), strict=True))
+    rows = [study.rows[first[owner]] for owner in order]
+    train = [split is None or str(row.get(split)) == "train" for row in rows]
+    if scheme.kind == "feature":
+        dealt = deal_by_value(_column(study, rows, scheme.column), train, len(sites), seed)
+    elif scheme.kind == "cluster":
+        dealt = deal(scheme, _clusters(study, card, rows, seed), train, len(sites), seed)
+    else:
+        names = sorted(set(values))
+        dealt = deal(scheme, [names.index(values[first[owner]]) for owner in order], train, len(sites), seed)
+    where = dict(zip(order, dealt, strict=True))
     return [sites[where[owner]] for owner in owners]
+
+
+def _column(study: Study, rows: Sequence[Row], column: str) -> list[object]:
+    known = list(dict.fromkeys(name for row in study.rows for name in row if name != SPLIT))
+    if column not in known:
+        raise InputError(f"--partition feature:{column}: {study.source} has no such column; its columns are {', '.join(known)}.")
+    return [row.get(column) for row in rows]
+
+
+def _clusters(study: Study, card: TaskCard, rows: Sequence[Row], seed: int) -> Sequence[int]:
+    """Group patients by what a model would read of them, without a model: the template's columns, or the pictures' grey."""
+    if study.pictures is not None:
+        return clusters(picture_vectors(rows, study.pictures(card).read, card.picture), seed)
+    columns = [study.columns.columns.get(name, name) for name in card.record_text.names]
+    return clusters(table_vectors([_column(study, rows, column) for column in columns]), seed)
 
 
 def _split(rows: Sequence[Row], columns: ColumnMap, share: float, seed: int, source: str) -> list[Row]:

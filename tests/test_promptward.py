@@ -9,6 +9,7 @@ import promptward
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "simulate",
+    "sweep",
     "compare",
     "serve",
     "join",
@@ -36,7 +37,19 @@ def started(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ["--help"],
         *(
             [name, "--help"]
-            for name in ("simulate", "compare", "keys", "doctor", "transcript", "audit", "serve", "join", "publish", "canaries")
+            for name in (
+                "simulate",
+                "sweep",
+                "compare",
+                "keys",
+                "doctor",
+                "transcript",
+                "audit",
+                "serve",
+                "join",
+                "publish",
+                "canaries",
+            )
         ),
         *([name, "--help"] for name in ("predict", "prompts", "serve-model", "init")),
         ["keys", "trial", "--help"],

@@ -9,7 +9,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", default="heart-disease", help="a task card's path, or a shipped one's name")
     parser.add_argument("--data", help="a study file (TOML) with your own table, or synthetic:COUNT for made-up patients")
     parser.add_argument("--sites", type=int, help="number of hospitals (default: those of the card)")
-    parser.add_argument("--partition", help="natural, iid, dirichlet:ALPHA or quantity:ALPHA (default: natural)")
+    parser.add_argument(
+        "--partition", help="natural, iid, dirichlet:ALPHA, quantity:ALPHA, feature:COLUMN or cluster:ALPHA (default: natural)"
+    )
     parser.add_argument("--split", type=int, default=43, help="seed of the train/test split (default: 43, FLamby's)")
     parser.add_argument("--seeds", type=int, default=5, help="repetitions with other draws and noise (default: 5)")
     parser.add_argument("--epsilon", type=float, help="what every patient spends (default: what the card plans)")

@@ -20,7 +20,7 @@ def test_the_demonstration_is_flambys_split() -> None:
     assert counts == [(199, 91, 104, 48), (172, 65, 89, 33), (30, 30, 16, 15), (85, 66, 45, 35)]
 
 
-@pytest.mark.parametrize("scheme", ["iid", "dirichlet:0.3", "quantity:0.5"])
+@pytest.mark.parametrize("scheme", ["iid", "dirichlet:0.3", "quantity:0.5", "feature:age", "feature:cp", "cluster:0.3"])
 def test_a_partition_moves_patients_between_sites_but_not_between_parts(scheme: str) -> None:
     sites = [f"site-{n}" for n in range(50)]
     found = deal_out(heart_study(HEART.files), HEART, Scheme.parse(scheme), sites, 43)
@@ -96,3 +96,25 @@ def test_a_table_without_hospitals_cannot_be_natural(write: Callable[..., Path],
     with pytest.raises(InputError, match="no column names the hospital"):
         deal_out(load_study(path, 0), task.card, Scheme("natural"), ("N",), 0)
     assert len(deal_out(load_study(path, 0), task.card, Scheme("iid"), ("A", "B"), 0)) == 2
+
+
+def test_a_feature_parts_the_hospitals(write: Callable[..., Path], task: Task) -> None:
+    study = load_study(write(rows("N" * 30)), 0)
+    found = deal_out(study, task.card, Scheme.parse("feature:age"), ("young", "old"), 0)
+    assert {"low"} == {text.split()[1] for text in found["young"].train.texts if "low" in text}
+    assert not any("low" in text for text in found["old"].train.texts)
+    assert not any("high" in text for text in found["young"].train.texts)
+    with pytest.raises(
+        InputError, match=r"feature:years: .*rows.csv has no such column; its columns are who, place, age, pulse, dx\."
+    ):
+        deal_out(study, task.card, Scheme.parse("feature:years"), ("A", "B"), 0)
+
+
+def test_clusters_do_not_hang_on_the_cards_words(write: Callable[..., Path], task: Task) -> None:
+    """`promptward compare` reads the same table with other templates, and must deal the same patients."""
+    study = load_study(write(rows("N" * 30)), 0)
+    template = task.card.template
+    assert template is not None
+    bare = task.card.model_copy(update={"template": template.model_copy(update={"fields": {}})})
+    one, other = (deal_out(study, card, Scheme.parse("cluster:0.3"), ("A", "B"), 0) for card in (task.card, bare))
+    assert [site.train.labels for site in one.values()] == [site.train.labels for site in other.values()]

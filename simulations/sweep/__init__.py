@@ -1,0 +1,1 @@
+"""Many simulations from one file: `promptward sweep`; docs/sweeps.md."""
