@@ -208,9 +208,9 @@ def test_prompts_that_cut_texts_unlike_read_side_by_side_as_alone(task: Task, sc
     assert not torch.allclose(found[0], found[2], atol=1e-3)
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f.name in ("bert-mask", "roberta-mask", "gpt2-after", "qwen2")], ids=str)
-def test_every_window_ends_with_the_question(family: object, tmp_path: Path) -> None:
-    chosen = next(f for f in FAMILIES if f is family)
+@pytest.mark.parametrize("family", ["bert-mask", "roberta-mask", "gpt2-after", "qwen2"])
+def test_every_window_ends_with_the_question(family: str, tmp_path: Path) -> None:
+    chosen = next(f for f in FAMILIES if f.name == family)
     end = " is [MASK]" if chosen.masked else " is sick"
     raw = tomllib.loads(chosen.task(chosen.write(tmp_path)).text)
     raw["template"] = {"text": "age {age}" + end, "windows": 8, "overlap": 4}
