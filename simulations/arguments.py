@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="in-process",
         help="in-process (default): every site is a hospital that gets Flower's messages; batched: all sites in large batches",
     )
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        help="of the frozen model, instead of the card's; prompt and noise stay as they are",
+    )
     for name, what in (
         ("dropout", "probability that a site is away in a round"),
         ("stragglers", "probability that a site's reply comes too late: charged, not counted"),
