@@ -112,10 +112,11 @@ class RosterStrategy(Strategy):
                 left_out[name] = str(error)
         left_out |= {name: "it did not reply" for name in self.roster if name not in updates | left_out}
         card = self.run.task.card
+        hospitals = set(card.hospitals)
         require_quorum(card, self.state.round + 1, updates, left_out)
         ordered = {name: updates[name] for name in self.roster if name in updates}  # one order, whoever is faster
-        sums = {name: decode(update, self.run.mechanism) for name, update in ordered.items() if name in card.hospitals}
-        combined = combine(sums, card.plan, len(card.hospitals))
+        sums = {name: decode(update, self.run.mechanism) for name, update in ordered.items() if name in hospitals}
+        combined = combine(sums, card.plan, len(hospitals))
         self.state = apply(self.state, combined.updates, self.rule)
         self._received |= {name: sha256(update) for name, update in ordered.items()}
         self._observe(RoundSeen(self.state, broadcast, ordered, left_out, sizes, dict(self._received), combined.kept))
@@ -135,7 +136,7 @@ class RosterStrategy(Strategy):
 
 def require_quorum(card: TaskCard, round_: int, updates: Mapping[str, Update], left_out: Mapping[str, str]) -> None:
     """Raise `QuorumError`, which names every site that is missing and why, when too few sites contributed to a round."""
-    there = [name for name in updates if name in card.hospitals]  # an audit site makes no prompt, so it makes no quorum
+    there = updates.keys() & set(card.hospitals)  # an audit site makes no prompt, so it makes no quorum
     if len(there) < card.quorum:
         who = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         came = f"{len(there)} of {len(card.hospitals)} sites contributed"

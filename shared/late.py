@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from shared.attention import attend
 
 
 def last_layer(layer: Any, rows: Tensor, text: Tensor, blocked: Tensor) -> Tensor:
@@ -29,6 +30,6 @@ def last_layer(layer: Any, rows: Tensor, text: Tensor, blocked: Tensor) -> Tenso
     query = heads(attention.query(text))  # (B, H, T, D/H)
     key = torch.cat([heads(attention.key(rows)), heads(attention.key(text))], 2)  # (B, H, P+T, D/H)
     value = torch.cat([heads(attention.value(rows)), heads(attention.value(text))], 2)  # (B, H, P+T, D/H)
-    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=blocked)  # (B, H, T, D/H)
+    mixed = attend(query, key, value, blocked)  # (B, H, T, D/H)
     attended = layer.attention.output(mixed.transpose(1, 2).flatten(2), text)  # (B, T, D)
     return layer.feed_forward_chunk(attended)  # type: ignore[no-any-return]

@@ -111,17 +111,19 @@ class Scorer:
         return torch.cat([self.logits(hidden[piece], prompt) for piece in pieces]).softmax(-1)
 
     def record_gradients(self, hidden: Hidden, labels: Tensor, prompt: Tensor, batch: int = 128) -> Tensor:
-        """Return the gradient of each record's own cross-entropy for the prompt, (B, P+L, D).
+        """Return the gradient of each record's own cross-entropy for its prompt, (B, P+L, D).
 
-        The prompt is expanded per record; the gradient for the expanded tensor *is* the per-record gradient. The losses
-        are summed, never averaged over the batch, so that no record's gradient depends on another record.
+        The prompt is one for all records (P+L, D), which is expanded per record, or one per record (B, P+L, D); the gradient for
+        the expanded tensor *is* the per-record gradient. The losses are summed, never averaged over the batch, so that no
+        record's gradient depends on another record.
         """
-        pieces = [self._gradients(hidden[i], labels[i], prompt) for i in pieces_of(hidden, self.most(batch))]
+        each = prompt.detach().expand(len(hidden), -1, -1)  # (B, P+L, D), a view
+        pieces = [self._gradients(hidden[i], labels[i], each[i]) for i in pieces_of(hidden, self.most(batch))]
         return torch.cat(pieces) if pieces else torch.zeros(0, *self.shape.shape)
 
-    def _gradients(self, hidden: Hidden, labels: Tensor, prompt: Tensor) -> Tensor:
-        expanded = prompt.detach().expand(len(hidden), -1, -1).clone().requires_grad_()  # (B, P+L, D)
-        loss = functional.cross_entropy(self.logits(hidden, expanded), labels, reduction="sum")
+    def _gradients(self, hidden: Hidden, labels: Tensor, prompts: Tensor) -> Tensor:
+        expanded = prompts.requires_grad_()  # (B, P+L, D), a copy
+        loss = functional.cross_entropy(self.logits(hidden, expanded), labels, reduction="sum")  # never coupled: a plain sum
         return torch.autograd.grad(loss, expanded)[0]
 
 

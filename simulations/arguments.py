@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--actors", type=int, help="number of Ray's actors, each with a backbone (default: one for each core)")
     parser.add_argument("--ray-address", metavar="HOST:PORT", help="a running Ray cluster (default: RAY_ADDRESS, or none)")
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        help="of the frozen model, instead of the card's; prompt and noise stay as they are",
+    )
     for name, what in (
         ("dropout", "probability that a site is away in a round"),
         ("stragglers", "probability that a site's reply comes too late: charged, not counted"),

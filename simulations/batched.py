@@ -17,7 +17,6 @@ from flwr.app import Message
 from flwr.common import MessageType
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from client.chain import Chain
 from client.gate import Gate
@@ -161,11 +160,10 @@ def _gradients(
         mine = [stacked.pool.records[patients[i]] for i in index]
         owner = torch.repeat_interleave(torch.arange(len(mine)), torch.tensor([len(m) for m in mine]))  # (R,)
         records = torch.cat(mine)  # (R,)
-        chosen = prompts if prompts.dim() == 2 else prompts[torch.from_numpy(place[index])][owner]
-        expanded = chosen.expand(len(records), -1, -1).clone().requires_grad_()  # (R, P+L, D)
-        logits = scorer.logits(stacked.pool.hidden[records], expanded)  # (R, L)
-        loss = functional.cross_entropy(logits, stacked.pool.labels[records], reduction="sum")  # never coupled: a plain sum
-        each = torch.autograd.grad(loss, expanded)[0]  # (R, P+L, D)
+        chosen = prompts if prompts.dim() == 2 else prompts[torch.from_numpy(place[index])][owner]  # (P+L, D) or (R, P+L, D)
+        each = scorer.record_gradients(
+            stacked.pool.hidden[records], stacked.pool.labels[records], chosen, len(records)
+        )  # (R, P+L, D)
         summed = torch.zeros(len(mine), *each.shape[1:]).index_add(0, owner, each)  # (n, P+L, D)
         yield torch.from_numpy(index), summed / torch.tensor([len(m) for m in mine]).view(-1, 1, 1)
 

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace, started: float) -> int:
 
 
 def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
-    changes = Changes(args.sites, args.epsilon, args.rounds, args.aggregation, args.tolerate, args.quorum)
+    changes = Changes(args.sites, args.epsilon, args.rounds, args.aggregation, args.tolerate, args.quorum, args.precision)
     task = Task.load(args.task)
     made_up = args.data is not None and args.data.startswith(PREFIX)
     partition = args.partition or usual_partition(task, args.sites, args.data)
@@ -208,7 +208,7 @@ class Curve:
             "pooled_accuracy": scores and scores.pooled_accuracy,
             "mean_of_sites_accuracy": scores and scores.mean_of_sites_accuracy,
             "epsilon_max": self._epsilon(seen.state.round) if scored and federation.private else None,
-            "sites": sum(name in federation.task.card.hospitals for name in seen.updates),
+            "sites": len(seen.updates.keys() & set(federation.task.card.hospitals)),
             "left_out": dict(seen.left_out),
             "kept": dict(seen.kept),
             "reply_bytes": max(seen.reply_bytes.values()),

@@ -110,6 +110,7 @@ class Changes:
     aggregation: str | None = None
     tolerate: int | None = None
     quorum: int | None = None
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no card could hold."""
@@ -142,6 +143,8 @@ def varied(task: Task, changes: Changes, options: Options, study: Study) -> Task
     if changes.epsilon is not None:
         raw["privacy"].pop("noise_multiplier", None)
         raw["privacy"]["epsilon"] = changes.epsilon
+    if changes.precision is not None and changes.precision != task.card.backbone.dtype:
+        raw["backbone"]["dtype"] = changes.precision
     if changes.rounds is not None:
         raw["plan"]["rounds"] = changes.rounds
     if changes.aggregation is not None:

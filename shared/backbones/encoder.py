@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shared import attention
 from shared.backbones.layers import per_layer, run
 from shared.backbones.loading import Options, choose, load_model
 from shared.backbones.protocol import Backbone, Hidden, Readout, Records
@@ -154,7 +155,9 @@ def load(folder: Path, config: Any, options: Options) -> Backbone:
         raise InputError(
             f"{folder}: ELECTRA's small embeddings are not supported; use a model whose embedding_size is its hidden_size."
         )
-    return Encoder(model, load_tokenizer(folder), options.max_tokens, readout)
+    return Encoder(
+        attention.use(model) if options.dtype == "bfloat16" else model, load_tokenizer(folder), options.max_tokens, readout
+    )
 
 
 def _with_rows(mask: Tensor, rows: Tensor) -> Tensor:

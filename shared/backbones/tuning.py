@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from shared.backbones.protocol import Backbone
 from shared.errors import InputError
+from shared.prompt import random_rows
 
 Kind = Literal["lora", "layers"]
 # The modules that LoRA changes, by the last part of their names: queries and values, as in the paper's section 7.1.
@@ -87,12 +88,11 @@ class Tuning:
 
     def start(self) -> Tensor:
         """Return the rows (M, D) with which the model is what it was: LoRA's A is random by a public constant, all else zero."""
-        public = torch.Generator().manual_seed(0)
-        flat = torch.zeros(self.rows * self.dim)
+        public, flat = random_rows(self.rows, self.dim).flatten(), torch.zeros(self.rows * self.dim)
         for part, at in self._places():
             if part.scale:
-                count = _count(part.shapes[0])
-                flat[at : at + count] = torch.randn(count, generator=public) / part.shapes[0][1] ** 0.5
+                end = at + _count(part.shapes[0])
+                flat[at:end] = public[at:end] / part.shapes[0][1] ** 0.5
         return flat.view(self.rows, self.dim)
 
     def cut(self, rows: Tensor) -> list[list[Tensor]]:

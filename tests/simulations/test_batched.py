@@ -118,6 +118,17 @@ def test_more_sites_than_patients_are_told_of_made_up_ones(home: Path, capsys: p
     assert "synthetic:COUNT" in capsys.readouterr().err
 
 
+def test_precision_is_a_fact_of_the_card_and_changes_little(home: Path) -> None:
+    words = ["simulate", "card.toml", "--data", "study.toml", "--sites", "4", "--partition", "iid", "--engine", "batched"]
+    for precision in ("float32", "bfloat16"):
+        assert promptward.main([*words, "--precision", precision, "--out", precision]) == 0
+    tasks = [Task.load(str(home / out / "task.toml")) for out in ("float32", "bfloat16")]
+    assert [task.card.backbone.dtype for task in tasks] == ["float32", "bfloat16"]
+    assert tasks[0].digest != tasks[1].digest  # hospitals agree to it, as to every number that decides the prompt
+    a, b = (np.load(home / out / "checkpoints" / "seed0" / "round-00006.npz")["prompt"] for out in ("float32", "bfloat16"))
+    assert 0 < np.linalg.norm(a - b) < 0.2 * np.linalg.norm(a)
+
+
 def test_sites_that_are_missing_are_missing_in_both_engines(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["simulate", "card.toml", "--data", "study.toml", "--sites", "8", "--partition", "iid"]
     missing = ["--dropout", "0.3", "--stragglers", "0.2", "--late-joiners", "0.3"]

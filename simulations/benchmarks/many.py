@@ -1,0 +1,40 @@
+"""100 sites, 20 rounds, beside stock Flower, Ray and Opacus: ``python -m simulations.benchmarks.many [ROUNDS]``.
+
+Both train one prompt on the heart-disease patients, dealt out evenly, one private step a site and round, and both are timed from
+the start of the process to its end, with the memory of all their processes. Stock parts run for ROUNDS rounds (default 3), and
+the rest of the twenty is reckoned from the median round; ``python -m simulations.benchmarks.many 20`` runs them all.
+"""
+
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from simulations.benchmarks.turns import conditions
+from simulations.benchmarks.watch import cost, python
+
+SITES, ROUNDS = 100, 20
+
+
+def main(stock_rounds: int) -> None:
+    """Print seconds, processor time and memory of both, and the ratios."""
+    one_thread = {"OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["--sites", str(SITES), "--rounds", str(ROUNDS), "--engine", "batched", "--out", str(Path(folder) / "run")]
+        ours = cost([*python("-m", "promptward", "simulate"), *words], one_thread)
+    stock = cost(python("-m", "simulations.benchmarks.stock", "opacus", str(SITES), str(stock_rounds)), one_thread)
+    ends = json.loads(stock.output.splitlines()[-1])
+    each = statistics.median(b - a for a, b in itertools.pairwise(ends[1:]))
+    wall = stock.wall + (ROUNDS - stock_rounds) * each
+    said = "measured" if stock_rounds == ROUNDS else f"{stock_rounds} rounds measured, {each:.1f} s each, the rest reckoned"
+    print(conditions())
+    print(f"stock Flower, Ray, Opacus: {wall:.0f} s ({said}), {stock.memory / 1e6:.0f} MB")
+    print(f"Promptward: {ours.wall:.1f} s, {ours.cpu:.1f} s of processor time, {ours.memory / 1e6:.0f} MB")
+    print(f"RATIO whole simulation, {SITES} sites x {ROUNDS} rounds: {wall / ours.wall:.1f} x less time, floor >= 20")
+    print(f"RATIO whole simulation, memory: {stock.memory / ours.memory:.2f} x less, floor >= 5")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
