@@ -19,21 +19,27 @@ SITES, ROUNDS = 100, 20
 
 
 def main(stock_rounds: int) -> None:
-    """Print seconds, processor time and memory of both, and the ratios."""
-    one_thread = {"OMP_NUM_THREADS": "1"}
+    """Print seconds, processor time and memory of all, and the ratios. Both use all cores: ours by threads, stock by actors."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["--sites", str(SITES), "--rounds", str(ROUNDS), "--engine", "batched", "--out", str(Path(folder) / "run")]
-        ours = cost([*python("-m", "promptward", "simulate"), *words], one_thread)
-    stock = cost(python("-m", "simulations.benchmarks.stock", "opacus", str(SITES), str(stock_rounds)), one_thread)
+        ours = {precision: cost(_simulate(precision, Path(folder)), {}) for precision in ("float32", "bfloat16")}
+    words = python("-m", "simulations.benchmarks.stock", "opacus", str(SITES), str(stock_rounds))
+    stock = cost(words, {"OMP_NUM_THREADS": "1"})
     ends = json.loads(stock.output.splitlines()[-1])
     each = statistics.median(b - a for a, b in itertools.pairwise(ends[1:]))
     wall = stock.wall + (ROUNDS - stock_rounds) * each
     said = "measured" if stock_rounds == ROUNDS else f"{stock_rounds} rounds measured, {each:.1f} s each, the rest reckoned"
     print(conditions())
     print(f"stock Flower, Ray, Opacus: {wall:.0f} s ({said}), {stock.memory / 1e6:.0f} MB")
-    print(f"Promptward: {ours.wall:.1f} s, {ours.cpu:.1f} s of processor time, {ours.memory / 1e6:.0f} MB")
-    print(f"RATIO whole simulation, {SITES} sites x {ROUNDS} rounds: {wall / ours.wall:.1f} x less time, floor >= 20")
-    print(f"RATIO whole simulation, memory: {stock.memory / ours.memory:.2f} x less, floor >= 5")
+    for precision, mine in ours.items():
+        print(f"Promptward, {precision}: {mine.wall:.1f} s, {mine.cpu:.1f} s of processor time, {mine.memory / 1e6:.0f} MB")
+    for precision, mine in ours.items():
+        told = f"{wall / mine.wall:.1f} x less time, floor >= 20; {stock.memory / mine.memory:.2f} x less memory, floor >= 5"
+        print(f"RATIO whole simulation, {SITES} sites x {ROUNDS} rounds, {precision}: {told}")
+
+
+def _simulate(precision: str, folder: Path) -> list[str]:
+    words = ["--sites", str(SITES), "--rounds", str(ROUNDS), "--engine", "batched", "--precision", precision]
+    return [*python("-m", "promptward", "simulate"), *words, "--out", str(folder / precision)]
 
 
 if __name__ == "__main__":
