@@ -15,7 +15,7 @@ from shared.peft_format import FACTS
 
 HERE = Path(__file__).parent
 README = "README.md"
-TAGS = ("peft", "prompt-tuning", "soft-prompt", "federated-learning", "differential-privacy", "promptward")
+TAGS = ("peft", "federated-learning", "differential-privacy", "promptward")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def readme(entry: Entry, base_model: str | None = None, figures: Figures | None 
         base_model=base,
         library_name="peft",
         pipeline_tag="image-classification" if sees else "text-classification",
-        tags=list(TAGS),
+        tags=[*TAGS, *((str(card["tune"]),) if card["tune"] else ("prompt-tuning", "soft-prompt"))],
         metrics=["roc_auc", "accuracy"],
         model_name=str(entry.facts["task"]) if entry.name == "prompt" else entry.name,
         eval_results=None if figures is None else _results(entry, figures, sees),

@@ -22,6 +22,7 @@ def model_card(entry: Entry) -> dict[str, Any]:
         "backbone_fingerprint": entry.fingerprint,
         "layer": facts["layer"],
         "rows": entry.rows,
+        "tune": (facts.get("tune") or {}).get("kind"),
         "labels": entry.labels,
         "peft_loads_it": facts.get("peft_loads_it"),
         "personal": facts["personal"]["say"] if "personal" in facts else None,

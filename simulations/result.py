@@ -82,6 +82,7 @@ def assemble(federation: Federation, options: Options, outcomes: Sequence[SeedOu
         "noise_source": "seeded for simulation" if federation.private else "none",
         "labels": [label.name for label in card.labels],
         "backbone": _backbone(federation),
+        "tune": card.tune.model_dump() if card.tune else None,
         "prompt": {**asdict(federation.scorer.shape), "layer": card.prompt.layer, "bytes": federation.scorer.shape.nbytes},
         "sites": sites,
         **_audit_site(federation, outcomes),

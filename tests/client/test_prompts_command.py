@@ -247,4 +247,8 @@ def test_a_prompt_is_handed_over_to_a_card_that_starts_where_it_ended(home: Path
     assert not (home / "more.toml").exists()
     save_prompt(home / "moved/prompt", start, card, scorer, {})
     (home / "moved/task.toml").write_text(card.text)
+    prompts(capsys, "push", "moved/prompt", "hub")
+    page = (home / "hub/README.md").read_text()
+    assert "- lora" in page
+    assert "Changes of one frozen model's weights (LoRA), beside a soft prompt" in page
     assert "was handed over before" in prompts(capsys, "handover", "moved/prompt", "again.toml", code=2)
