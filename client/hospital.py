@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from flwr.app import RecordDict
 
+from client.control import Control
 from client.gate import Gate
 from client.ledger import Event, Ledger
 from client.outbox import Outbox
 from client.personal import State
 from client.policy import Policy, Proposal, affordable, agree
-from client.round import Gradients, Pool, answer
+from client.round import Gradients, LocalPlan, Pool, answer
 from client.shelf import Shelf
 from shared.errors import RefusedError
 from shared.privacy.mechanism import Update
@@ -26,7 +27,8 @@ class Hospital:
     """Answers a coordinator's requests, one a round, within its own policy and the card that it agreed to.
 
     `ledger` is None only in a simulation without privacy, whose noise multiplier is 0. `step` is `client.round.answer`, or
-    a twin of it that gives the same numbers. `own` is where the site's own prompt is kept, where the card wants one.
+    a twin of it that gives the same numbers. `own` is where the site's own prompt is kept, where the card wants one, and
+    `control` what its local steps add, where they are controlled.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Hospital:
     outbox: Outbox
     step: Callable[..., Update] = answer
     own: Shelf | None = None
+    control: Control | None = None
     _cleared: int = field(default=0, init=False)  # the budget is known to hold for this many releases on the ledger
 
     def __post_init__(self) -> None:
@@ -77,7 +80,8 @@ class Hospital:
         self._afford(request.round)
         before = self._own_before(request)
         point = self.own.rule.point(before, request.prompt) if self.own else request.prompt  # (P+L, D)
-        update = self.step(self.pool, point, self.proposal.plan, self.scorer, self.source, request.run, self.name, request.round)
+        plan = self._plan(request)
+        update = self.step(self.pool, point, plan, self.scorer, self.source, request.run, self.name, request.round)
         self.outbox.keep(request.run, request.round, update)
         if self.own:  # counts from the charge on
             after = self.own.rule.moved(before, request.prompt, update, request.round)
@@ -98,6 +102,12 @@ class Hospital:
         prompt, shape = request.prompt, self.scorer.shape.shape
         if prompt.shape != shape or prompt.dtype != np.float32 or not np.isfinite(prompt).all():
             raise RefusedError(f"the prompt is not a finite float32 array of shape {shape}")
+
+    def _plan(self, request: Request) -> LocalPlan:
+        if self.control is None:
+            return self.proposal.plan
+        self.control.keep(request)
+        return self.control.plan(self.proposal.plan, request, self.outbox, self.ledger)
 
     def _own_before(self, request: Request) -> State | None:
         if self.own is None:

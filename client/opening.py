@@ -6,6 +6,7 @@ from pathlib import Path
 
 from client.chain import Chain
 from client.cohorts import cohort_of
+from client.control import control_of
 from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Ledger
@@ -100,6 +101,7 @@ def _hospital(site: SiteFile, task: Task, ledger: Ledger, log: Chain, source: So
         outbox=Outbox(ledger.path.with_suffix(".outbox")),
         step=parts.step,
         own=shelf_of(task.card, proposal.plan.mechanism, ledger.path) if site.canaries is None else None,
+        control=control_of(task.card, ledger.path) if site.canaries is None else None,
     )
 
 

@@ -35,6 +35,7 @@ class LocalPlan:
         denominator: public constant that divides the local sum in that move, never a count of patients.
         proximal: mu of FedProx (Li et al. 2020, equation 2): the move also goes back toward the broadcast prompt. That adds a term
             of public numbers only, so it costs nothing.
+        drift: what every local move adds to the gradient, (P+L, D): `client.control`'s c - c_k; None adds nothing.
     """
 
     mechanism: Mechanism
@@ -42,12 +43,14 @@ class LocalPlan:
     learning_rate: float
     denominator: float
     proximal: float = 0.0
+    drift: Tensor | None = None
 
     def move(self, here: Tensor, noised: NoisedSum, start: Tensor) -> Tensor:
         """Return the site's own copy of the prompt (P+L, D) after a local step; it sees noised values only."""
         moved = self.learning_rate * noised.grid / self.denominator
         drawn_back = self.learning_rate * self.proximal * (here - start)  # (P+L, D)
-        return here - torch.from_numpy(noised.value * moved).float() - drawn_back
+        there = here - torch.from_numpy(noised.value * moved).float() - drawn_back  # (P+L, D)
+        return there if self.drift is None else there - self.learning_rate * self.drift
 
 
 class Gradients(Protocol):

@@ -97,6 +97,7 @@ class PlanTable(Table):
     local_steps: Annotated[int, Field(ge=1, le=1000)] = 1
     local_learning_rate: Positive = 0.1
     local_proximal: Annotated[float, Field(ge=0)] = 0.0  # FedProx: how strongly local steps are drawn back to the broadcast prompt
+    control: Literal["none", "scaffold"] = "none"  # SCAFFOLD: local steps are corrected for how unlike the sites are
     optimizer: Literal["sgd", "adam", "yogi"] = "adam"
     learning_rate: Positive = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -130,6 +131,16 @@ class PlanTable(Table):
                 raise ValueError(f"tolerate says nothing to '{self.aggregation}'; remove it, or choose 'trimmed-mean'")
         elif not self.tolerate:  # none named, or none at all: that would be the mean
             raise ValueError(f"'{self.aggregation}' needs tolerate, the lying sites to withstand; give 1 or more, or choose 'sum'")
+        return self
+
+    @model_validator(mode="after")
+    def _control_fits(self) -> "PlanTable":
+        plain = self.optimizer == "sgd" and self.momentum == 0 and self.aggregation == "sum"
+        if self.control != "none" and not (plain and self.local_steps > 1):
+            raise ValueError(
+                "control 'scaffold' corrects several local steps under the coordinator's plain step; set local_steps to 2 or more, "
+                "optimizer = 'sgd', momentum = 0 and aggregation = 'sum'"
+            )
         return self
 
     @model_validator(mode="after")

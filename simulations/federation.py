@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 
 from client.app import client_app
 from client.chain import Chain
+from client.control import control_of
 from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Ledger, read_ledger, releases
@@ -230,6 +231,7 @@ def _mystery_site(federation: Federation, canaries: Canaries, seed: int, folder:
     rounds = federation.task.card.plan.rounds
     site = _hospital(federation, canaries.table.site, seed, folder, canary_step(canaries, rounds), canary_pool(canaries, 1, rounds))
     site.scorer, site.source = canary_scorer(canaries, federation.mechanism.clip_norm), MysterySource(canaries)
+    site.control = None
     site.own = None  # canaries have the same gradients everywhere
     return site
 
@@ -261,4 +263,5 @@ def _hospital(federation: Federation, name: str, seed: int, folder: Path, step: 
         outbox=Outbox(home / "outbox", durable=False),
         step=step,
         own=shelf_of(card, federation.mechanism, home / LEDGER, durable=False),
+        control=control_of(card, home / LEDGER, durable=False),
     )

@@ -162,3 +162,13 @@ def test_changes_of_the_model_are_trained_by_both_engines(home: Path) -> None:
     assert tensors[0].shape == (16 + 2, 16)
     np.testing.assert_allclose(tensors[0], tensors[1], atol=1e-4)
     assert np.abs(tensors[0][:16]).max() > 0.01
+
+
+def test_a_card_that_it_cannot_train_is_refused_before_anything_is_written(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = 'control = "scaffold"\nlocal_steps = 2\noptimizer = "sgd"\nmomentum = 0.0\nrounds = 6'
+    (home / "scaffold.toml").write_text((home / "card.toml").read_text().replace("rounds = 6", plan))
+    words = ["simulate", "scaffold.toml", "--data", "study.toml", "--sites", "3", "--partition", "iid", "--out", "s"]
+    assert promptward.main([*words, "--engine", "batched"]) == 2
+    assert "control 'scaffold' is not for the batched engine" in capsys.readouterr().err
+    assert not (home / "s").exists()
+    assert promptward.main(words) == 0
