@@ -9,8 +9,9 @@ from pydantic import Field, StringConstraints, model_validator
 from client.policy import Policy
 from client.records import ColumnMap
 from client.scan import ScanPolicy
-from shared.card import Positive, Sha256, SiteName
+from shared.card import Sha256
 from shared.errors import InputError
+from shared.plan import Positive, SiteName
 from shared.privacy.accounting import MOST_NOISE
 from shared.privacy.integers import SMOOTH
 from shared.toml import Table, parse, read_text

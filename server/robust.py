@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.aggregate import Double
-from shared.card import PlanTable, TaskCard
+from shared.card import TaskCard
 from shared.errors import InputError
+from shared.plan import PlanTable
 from shared.privacy.mechanism import Mechanism
 
 Number = TypeVar("Number", np.float64, np.int64)

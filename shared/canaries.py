@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StringConstraints
 
-from shared.card import Name, Sha256, SiteName, TaskCard
+from shared.card import Name, Sha256, TaskCard
 from shared.errors import InputError
 from shared.files import read_private, write_private
+from shared.plan import SiteName
 from shared.privacy.source import KeyStream
 from shared.toml import Table, parse
 

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from shared.card import SiteName
 from shared.errors import InputError
 from shared.files import read_bytes, read_private, write_new, write_private
+from shared.plan import SiteName
 
 CURVE = ec.SECP384R1
 LONGEST = 200  # bytes of a file name, so that endings fit into the 255 of every file system

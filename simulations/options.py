@@ -7,8 +7,9 @@ from pathlib import Path
 
 import tomli_w
 
-from shared.card import NEED_TOLERATE, Task
+from shared.card import Task
 from shared.errors import InputError
+from shared.plan import NEED_TOLERATE
 from simulations.chest import chest_study
 from simulations.heart import FLAMBY_SEED, heart_study
 from simulations.partition import Scheme

@@ -20,7 +20,7 @@ from torch.nn import functional
 from audits.attacks.view import without_noise
 from audits.subject import Subject
 from client.round import Pool
-from shared.card import PlanTable
+from shared.plan import PlanTable
 from shared.privacy.mechanism import Mechanism, release
 from shared.privacy.noise import MOST_TABLED
 from shared.privacy.sampling import Indices, poisson

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, create_model, model_validator
 
 from shared.backbones.protocol import Position
-from shared.card import Name, Positive
+from shared.card import Name
 from shared.errors import InputError
+from shared.plan import Positive
 from shared.toml import Table, digest, parse, read_text
 from simulations.options import MOST_SEEDS, MOST_SITES
 from simulations.partition import Scheme

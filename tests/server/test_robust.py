@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from server.aggregate import Double
 from server.robust import Combined, combine, in_words, kept_shares, krum, require_sense, trimmed_mean
-from shared.card import PlanTable, Task
+from shared.card import Task
 from shared.errors import InputError
 from shared.flower import identify
+from shared.plan import PlanTable
 from shared.privacy.mechanism import Mechanism, without_privacy
 
 SHAPE = (3, 5)
