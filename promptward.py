@@ -1,6 +1,6 @@
 """Promptward's front door: the `promptward` command, and the few public names of the Python API.
 
-Every command imports its role inside its own function, so that `--help` answers at once.
+A command imports its role when it is given, so that `--help` answers at once.
 """
 
 import argparse
@@ -49,31 +49,89 @@ def _parser() -> argparse.ArgumentParser:
         prog="promptward", description="Federated soft prompt training for hospitals, with patient-level differential privacy."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add(commands, "simulate", "many hospitals on this machine, by default four real ones", _simulate_arguments, _simulate)
+    _add(
+        commands,
+        "simulate",
+        "many hospitals on this machine, by default four real ones",
+        _declared_in("simulations.arguments"),
+        _simulate,
+    )
     _add(
         commands,
         "sweep",
         "many simulations from one file: how sites, skew, epsilon and more change the score",
-        _sweep_arguments,
-        _sweep,
+        _declared_in("simulations.sweep.arguments"),
+        _run_by("simulations.sweep.command"),
     )
     _add(
-        commands, "compare", "is a prompt enough? prompt, LoRA and full fine-tuning at equal epsilon", _compare_arguments, _compare
+        commands,
+        "compare",
+        "is a prompt enough? prompt, LoRA and full fine-tuning at equal epsilon",
+        _declared_in("simulations.comparison.arguments"),
+        _run_by("simulations.comparison.command"),
     )
-    _add(commands, "serve", "coordinate a federation of real hospitals", _serve_arguments, _serve)
-    _add(commands, "join", "take part in a federation as a hospital", _join_arguments, _join)
-    _add(commands, "doctor", "what is wrong on this machine, before a run", _doctor_arguments, _doctor)
-    _add(commands, "transcript", "what left a hospital, byte by byte", _transcript_arguments, _transcript)
-    _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _ledger)
-    _add(commands, "audit", "audit what was shared in a run", _audit_arguments, _audit)
-    _add(commands, "canaries", "the secret canaries of an audit site", _canaries_arguments, _canaries)
-    _add(commands, "keys", "keys and certificates of a federation", _keys_arguments, _keys)
-    _add(commands, "publish", "a noised accuracy of a prompt on a hospital's own test patients", _publish_arguments, _publish)
-    _add(commands, "predict", "read the rows of a table, or images, with one or several prompts", _predict_arguments, _predict)
-    _add(commands, "prompts", "the prompt library", _prompts_arguments, _prompts)
-    _add(commands, "serve-model", "answer predictions over HTTP on this machine", _serve_model_arguments, _serve_model)
-    _add(commands, "init", "a task card and a site file from a table or folder of your own", _init_arguments, _init)
+    _add(
+        commands,
+        "serve",
+        "coordinate a federation of real hospitals",
+        _declared_in("server.serve_arguments"),
+        _run_by("server.serve_command"),
+    )
+    _add(commands, "join", "take part in a federation as a hospital", _join_arguments, _run_by("client.join_command"))
+    _add(commands, "doctor", "what is wrong on this machine, before a run", _declared_in("shared.doctor_arguments"), _doctor)
+    _add(commands, "transcript", "what left a hospital, byte by byte", _transcript_arguments, _run_by("client.transcript_command"))
+    _add(commands, "ledger", "what a hospital's ledger says was spent", _ledger_arguments, _run_by("client.ledger_command"))
+    _add(commands, "audit", "audit what was shared in a run", _declared_in("audits.audit_arguments"), _audit)
+    _add(commands, "canaries", "the secret canaries of an audit site", _canaries_arguments, _run_by("audits.canaries_command"))
+    _add(commands, "keys", "keys and certificates of a federation", _declared_in("shared.keys_arguments"), _keys)
+    _add(
+        commands,
+        "publish",
+        "a noised accuracy of a prompt on a hospital's own test patients",
+        _publish_arguments,
+        _run_by("client.publish_command"),
+    )
+    _add(
+        commands,
+        "predict",
+        "read the rows of a table, or images, with one or several prompts",
+        _declared_in("client.predict_arguments"),
+        _run_by("client.predict_command"),
+    )
+    _add(commands, "prompts", "the prompt library", _declared_in("client.prompts_arguments"), _run_by("client.prompts_command"))
+    _add(
+        commands,
+        "serve-model",
+        "answer predictions over HTTP on this machine",
+        _declared_in("client.serve_model_arguments"),
+        _run_by("client.serve_model_command"),
+    )
+    _add(
+        commands,
+        "init",
+        "a task card and a site file from a table or folder of your own",
+        _declared_in("client.init_arguments"),
+        _run_by("client.init_command"),
+    )
     return parser
+
+
+def _declared_in(module: str) -> Callable[[argparse.ArgumentParser], None]:
+    """Return what declares a command line: a module's `add_arguments`."""
+
+    def declare(parser: argparse.ArgumentParser) -> None:
+        importlib.import_module(module).add_arguments(parser)
+
+    return declare
+
+
+def _run_by(module: str) -> Callable[[argparse.Namespace], int]:
+    """Return what runs a command: a module's `run`, imported when the command is given."""
+
+    def run(args: argparse.Namespace) -> int:
+        return int(importlib.import_module(module).run(args))
+
+    return run
 
 
 def _add(
@@ -88,69 +146,15 @@ def _add(
     parser.set_defaults(command=run)
 
 
-def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
-    from simulations.arguments import add_arguments
-
-    add_arguments(parser)
-
-
 def _simulate(args: argparse.Namespace) -> int:
     from simulations.command import run
 
     return run(args, STARTED)
 
 
-def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    from simulations.sweep.arguments import add_arguments
-
-    add_arguments(parser)
-
-
-def _sweep(args: argparse.Namespace) -> int:
-    from simulations.sweep.command import run
-
-    return run(args)
-
-
-def _compare_arguments(parser: argparse.ArgumentParser) -> None:
-    from simulations.comparison.arguments import add_arguments
-
-    add_arguments(parser)
-
-
-def _compare(args: argparse.Namespace) -> int:
-    from simulations.comparison.command import run
-
-    return run(args)
-
-
-def _serve_arguments(parser: argparse.ArgumentParser) -> None:
-    from server.serve_arguments import add_arguments
-
-    add_arguments(parser)
-
-
-def _serve(args: argparse.Namespace) -> int:
-    from server.serve_command import run
-
-    return run(args)
-
-
 def _join_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("site", type=Path, help="the hospital's site file")
     parser.add_argument("--once", action="store_true", help="end when the plan's last round has left")
-
-
-def _join(args: argparse.Namespace) -> int:
-    from client.join_command import run
-
-    return run(args)
-
-
-def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    from shared.doctor_arguments import add_arguments
-
-    add_arguments(parser)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -166,29 +170,11 @@ def _transcript_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
-def _transcript(args: argparse.Namespace) -> int:
-    from client.transcript_command import run
-
-    return run(args)
-
-
 def _ledger_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["show", "verify", "statement"])
     parser.add_argument("ledger", type=Path)
     parser.add_argument("--delta", type=float, default=1e-4, help="delta of the epsilon that is shown (default: 1e-4)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-def _ledger(args: argparse.Namespace) -> int:
-    from client.ledger_command import run
-
-    return run(args)
-
-
-def _audit_arguments(parser: argparse.ArgumentParser) -> None:
-    from audits.audit_arguments import add_arguments
-
-    add_arguments(parser)
 
 
 def _audit(args: argparse.Namespace) -> int:
@@ -210,18 +196,6 @@ def _canaries_arguments(parser: argparse.ArgumentParser) -> None:
     add_canaries_arguments(parser)
 
 
-def _canaries(args: argparse.Namespace) -> int:
-    from audits.canaries_command import run
-
-    return run(args)
-
-
-def _keys_arguments(parser: argparse.ArgumentParser) -> None:
-    from shared.keys_arguments import add_arguments
-
-    add_arguments(parser)
-
-
 def _keys(args: argparse.Namespace) -> int:
     roles = {"show": "shared.keys_command", "site": "client.keys_command"}
     roles |= dict.fromkeys(("coordinator", "admit"), "server.keys_command")
@@ -234,60 +208,6 @@ def _publish_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", type=Path, metavar="PROMPT", help="a prompt folder, such as RUN/prompt")
     parser.add_argument("--task", help="the prompt's task card (default: task.toml beside the folder)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _publish(args: argparse.Namespace) -> int:
-    from client.publish_command import run
-
-    return run(args)
-
-
-def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    from client.predict_arguments import add_arguments
-
-    add_arguments(parser)
-
-
-def _predict(args: argparse.Namespace) -> int:
-    from client.predict_command import run
-
-    return run(args)
-
-
-def _prompts_arguments(parser: argparse.ArgumentParser) -> None:
-    from client.prompts_arguments import add_arguments
-
-    add_arguments(parser)
-
-
-def _prompts(args: argparse.Namespace) -> int:
-    from client.prompts_command import run
-
-    return run(args)
-
-
-def _serve_model_arguments(parser: argparse.ArgumentParser) -> None:
-    from client.serve_model_arguments import add_arguments
-
-    add_arguments(parser)
-
-
-def _serve_model(args: argparse.Namespace) -> int:
-    from client.serve_model_command import run
-
-    return run(args)
-
-
-def _init_arguments(parser: argparse.ArgumentParser) -> None:
-    from client.init_arguments import add_arguments
-
-    add_arguments(parser)
-
-
-def _init(args: argparse.Namespace) -> int:
-    from client.init_command import run
-
-    return run(args)
 
 
 def _foreign_package() -> str | None:
