@@ -4,7 +4,7 @@ Everything computed here before `release` is secret. Only what `answer` returns 
 Letters in shape comments: R drawn records, N drawn patients, P prompt rows, L label rows, D hidden size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,10 +101,18 @@ def patient_gradients(pool_: Pool, drawn: Indices, prompt: Tensor, scorer: Gradi
         return torch.zeros(0, *prompt.shape)
     mine = [pool_.records[patient] for patient in drawn]
     index = torch.cat(mine)  # (R,)
-    owner = torch.repeat_interleave(torch.arange(len(mine)), torch.tensor([len(m) for m in mine]))  # (R,)
-    each = scorer.record_gradients(pool_.hidden[index], pool_.labels[index], prompt)  # (R, P+L, D)
-    summed = torch.zeros(len(mine), *prompt.shape).index_add(0, owner, each)  # (N, P+L, D)
-    return summed / torch.tensor([len(m) for m in mine]).view(-1, 1, 1)
+    return patient_means(scorer.record_gradients(pool_.hidden[index], pool_.labels[index], prompt), mine)
+
+
+def owners(mine: Sequence[Tensor]) -> Tensor:
+    """Return which of the patients, whose records are `mine`, each record belongs to, (R,)."""
+    return torch.repeat_interleave(torch.arange(len(mine)), torch.tensor([len(m) for m in mine]))
+
+
+def patient_means(each: Tensor, mine: Sequence[Tensor]) -> Tensor:
+    """Return each patient's mean gradient (N, ...) from those of its records (R, ...), which stand in the order of `mine`."""
+    summed = torch.zeros(len(mine), *each.shape[1:]).index_add(0, owners(mine), each)  # (N, ...)
+    return summed / torch.tensor([len(m) for m in mine]).view(-1, *[1] * (each.dim() - 1))
 
 
 def answer(pool_: Pool, prompt: Array, plan: LocalPlan, scorer: Gradients, source: Source, *purpose: str | int) -> Update:

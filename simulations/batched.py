@@ -24,7 +24,7 @@ from client.hospital import Hospital
 from client.ledger import Event, Ledger
 from client.opening import proposal_of, shelf_of
 from client.personal import State
-from client.round import LocalPlan, Pool, answer
+from client.round import LocalPlan, Pool, answer, owners, patient_means
 from client.shelf import Shelf
 from server.aggregate import ServerState, apply, init
 from server.checkpoint import RunFolder
@@ -158,14 +158,12 @@ def _gradients(
     """Give (positions in `patients` (n,), their gradients (n, P+L, D)), batch after batch, patients of like length together."""
     for index in _pieces(stacked, patients, scorer.most(BATCH)):
         mine = [stacked.pool.records[patients[i]] for i in index]
-        owner = torch.repeat_interleave(torch.arange(len(mine)), torch.tensor([len(m) for m in mine]))  # (R,)
         records = torch.cat(mine)  # (R,)
-        chosen = prompts if prompts.dim() == 2 else prompts[torch.from_numpy(place[index])][owner]  # (P+L, D) or (R, P+L, D)
+        chosen = prompts if prompts.dim() == 2 else prompts[torch.from_numpy(place[index])][owners(mine)]  # (P+L, D), (R, P+L, D)
         each = scorer.record_gradients(
             stacked.pool.hidden[records], stacked.pool.labels[records], chosen, len(records)
         )  # (R, P+L, D)
-        summed = torch.zeros(len(mine), *each.shape[1:]).index_add(0, owner, each)  # (n, P+L, D)
-        yield torch.from_numpy(index), summed / torch.tensor([len(m) for m in mine]).view(-1, 1, 1)
+        yield torch.from_numpy(index), patient_means(each, mine)
 
 
 def _pieces(stacked: Stack, patients: Indices, batch: int) -> Iterator[NDArray[np.int64]]:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from client.round import patient_means
 from server.aggregate import Double, Rule, apply, init
 from shared.privacy.clip import STEPS, clipped_rows, drop_non_finite
 from shared.privacy.float_path import gaussian
@@ -114,6 +115,4 @@ def patient_gradients(method: Method, records: Patients, drawn: NDArray[np.int64
         if len(each) == len(mine):  # one record a patient
             yield each
             continue
-        many = torch.tensor([len(own) for own in mine])
-        owner = torch.repeat_interleave(torch.arange(len(mine)), many)  # (R,)
-        yield torch.zeros(len(mine), each.shape[1]).index_add(0, owner, each) / many.view(-1, 1)  # (n, K)
+        yield patient_means(each, mine)  # (n, K)
