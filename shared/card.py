@@ -12,7 +12,7 @@ from shared.errors import InputError
 from shared.pixels import ImageTable
 from shared.plan import PlanTable, Positive, SiteName
 from shared.template import FieldTable, RecordText
-from shared.toml import Table, digest, parse, read_text
+from shared.toml import Table, digest, parse, read_text, shipped
 from shared.windows import Windows
 
 SHIPPED = Path(__file__).parent / "cards"
@@ -218,10 +218,5 @@ class Task:
     @classmethod
     def load(cls, name_or_path: str) -> "Task":
         """Load a card from a path, or a shipped one by its name such as `heart-disease`."""
-        path = Path(name_or_path)
-        if path.suffix != ".toml" and not path.exists():
-            path = SHIPPED / f"{name_or_path}.toml"
-            if not path.exists():
-                shipped = ", ".join(sorted(card.stem for card in SHIPPED.glob("*.toml")))
-                raise InputError(f"{name_or_path}: no such file and no shipped card; shipped cards: {shipped}.")
+        path = shipped(name_or_path, SHIPPED, "card")
         return cls.parse(read_text(path), str(path))

@@ -95,3 +95,18 @@ def _keys_at(where: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
 def _names(model: type[BaseModel]) -> list[str]:
     """Return the keys as a file has them."""
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def shipped(name_or_path: str, folder: Path, kind: str) -> Path:
+    """Return a TOML file's path: the one that is given, or the file of that name that ships in `folder`.
+
+    Raises `InputError` for a name that does not ship; `kind` is what it calls such a file.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or path.exists():
+        return path
+    path = folder / f"{name_or_path}.toml"
+    if not path.exists():
+        there = ", ".join(sorted(each.stem for each in folder.glob("*.toml")))
+        raise InputError(f"{name_or_path}: no such file and no shipped {kind}; shipped {kind}s: {there}.")
+    return path

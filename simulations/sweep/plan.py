@@ -14,7 +14,7 @@ from shared.backbones.protocol import Position
 from shared.card import Name
 from shared.errors import InputError
 from shared.plan import Positive
-from shared.toml import Table, digest, parse, read_text
+from shared.toml import Table, digest, parse, read_text, shipped
 from simulations.options import MOST_SEEDS, MOST_SITES
 from simulations.partition import Scheme
 
@@ -164,12 +164,7 @@ class Sweep:
     @classmethod
     def load(cls, name_or_path: str) -> "Sweep":
         """Load a file by path, or a shipped one by its name."""
-        path = Path(name_or_path)
-        if path.suffix != ".toml" and not path.exists():
-            path = SHIPPED / f"{name_or_path}.toml"
-            if not path.exists():
-                shipped = ", ".join(sorted(each.stem for each in SHIPPED.glob("*.toml")))
-                raise InputError(f"{name_or_path}: no such file and no shipped sweep; shipped sweeps: {shipped}.")
+        path = shipped(name_or_path, SHIPPED, "sweep")
         return cls.parse(read_text(path), str(path), path.resolve().parent)
 
     @classmethod
