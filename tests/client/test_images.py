@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import transformers as hf
 
 from client.checkup import Examined
 from client.checkup_terms import terms_checks
@@ -16,18 +15,7 @@ from shared.card import Task, TaskCard
 from shared.errors import InputError
 from shared.wire import Request, unpack_reply
 from tests.pictures import write_dicom, write_manifest, write_nifti, write_png
-
-CARD = """
-schema = 1
-name = "tiny-images"
-title = "A tiny task of images"
-labels = [{{ name = "well" }}, {{ name = "sick" }}]
-backbone = {{ source = "folder:{folder}", fingerprint = "{fingerprint}" }}
-image = {{ size = 8, mean = [0.5], std = [0.5] }}
-prompt = {{ rows = 1, readout = "mean", public_records = 8 }}
-privacy = {{ delta = 1e-4, sample_rate = 0.5, clip_norm = 1.0, noise_multiplier = 3.0, max_records = 2 }}
-plan = {{ rounds = 3, patients_per_round = 4.0, sites = ["North", "South"] }}
-"""
+from tests.vit import CARD, PLAIN, write_vit
 
 SITE = """
 schema = 1
@@ -56,12 +44,8 @@ COLUMNS = ["file", "patient", "finding", "part"]
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     """A randomly initialised ViT of the real class, from a local folder."""
-    folder = tmp_path_factory.mktemp("vit")
-    config = hf.ViTConfig(
-        image_size=8, patch_size=4, num_channels=1, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32
-    )
-    hf.ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return Task.parse(CARD.format(folder=folder, fingerprint=fingerprint(folder)), "card.toml")
+    folder = write_vit(tmp_path_factory.mktemp("vit"))
+    return Task.parse(CARD.format(name="tiny-images", folder=folder, fingerprint=fingerprint(folder), image=PLAIN), "card.toml")
 
 
 def grey(level: int) -> np.ndarray:
