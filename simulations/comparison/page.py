@@ -66,7 +66,7 @@ def picture(result: Mapping[str, Any]) -> str:
     axes.set_yticks(range(len(titles)), titles)
     axes.invert_yaxis()
     axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("pooled AUC on the test patients (0.5 is chance; diamonds: without privacy or training)")
+    axes.set_xlabel("pooled AUC on the test patients\n(0.5 is chance; diamonds: without privacy or training)")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, 1.12), ncol=3)
     return as_svg(figure, "Pooled AUC by method and setting")
 
