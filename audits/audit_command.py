@@ -25,6 +25,10 @@ from audits.subject import Subject
 from shared.errors import InputError
 from shared.scoring import build
 
+BANDED = (
+    "The card has [privacy] bands: files, books, epsilon and the turns of the installed code were looked at. A hospital's conduct "
+    "and the attacks, which are written for rounds with noise of their own, were not."
+)
 OWN = (
     "The card lets sites take their gradients at prompts of their own, which follow from the transcript. Membership of the run's "
     "own patients was tried there; every other attack was tried on made-up sites at the broadcast prompts."
@@ -101,6 +105,8 @@ def _installed(
         outcome.notes.append(OWN)
     first = next(iter(arrays.values()))
     subject = Subject(files.task, scorer, first.broadcasts)
+    if files.task.card.privacy.bands > 1:
+        outcome.notes.append(BANDED)
     for section in _timed(installed_sections(subject, first.updates, known, thorough), outcome, console):
         outcome.sections.append(section)
 

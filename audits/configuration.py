@@ -13,6 +13,7 @@ from scipy import stats
 from audits.coordinator import RunArrays, RunFiles
 from audits.section import Section, Table, Verdict, section_of
 from audits.statistics import LEVEL
+from shared.privacy.banded import restored
 from shared.privacy.mechanism import Mechanism, Update
 from shared.privacy.planned import mechanism_of
 
@@ -39,8 +40,9 @@ def audit(run: RunFiles, arrays: Mapping[str, RunArrays]) -> Section:
     payloads = [p for one in arrays.values() for p in _payloads(one)]
     verdicts = [_tensor(payloads, run.shape, mechanism), _delta(run), _distinct(payloads)]
     if verdicts[0].holds:  # what is no such tensor cannot be measured as one
-        by_run = [list(_payloads(one)) for one in arrays.values()]
-        verdicts += [_grid(payloads, mechanism), _noised(payloads, mechanism), _unshared(by_run, payloads[0].update.size)]
+        by_run = [list(_noisy(one, mechanism.bands)) for one in arrays.values()]
+        apart = [p for some in by_run for p in some]
+        verdicts += [_grid(payloads, mechanism), _noised(apart, mechanism), _unshared(by_run, payloads[0].update.size)]
     return section_of(TITLE, verdicts, tables=(_terms(run, mechanism),))
 
 
@@ -48,6 +50,17 @@ def _payloads(arrays: RunArrays) -> Iterator[_Payload]:
     for site, updates in arrays.updates.items():
         for number, update in updates.items():
             yield _Payload(site, number, update)
+
+
+def _noisy(arrays: RunArrays, bands: int) -> Iterator[_Payload]:
+    """Give the payloads; of a banded run the sums that they were made of, whose noise is their own, where that can be known."""
+    for site, updates in arrays.updates.items():
+        for number, update in updates.items():
+            back = range(number, max(0, number - bands), -1)
+            if bands == 1:
+                yield _Payload(site, number, update)
+            elif all(n in updates for n in back):
+                yield _Payload(site, number, restored([updates[n] for n in back], bands))
 
 
 def _tensor(payloads: list[_Payload], shape: tuple[int, ...], mechanism: Mechanism) -> Verdict:
@@ -90,7 +103,7 @@ def _distinct(payloads: list[_Payload]) -> Verdict:
 
 def _noised(payloads: list[_Payload], mechanism: Mechanism) -> Verdict:
     """Hold each payload's energy against the noise alone: a signal only adds to it, so too little of it is missing noise."""
-    scale = mechanism.noise_std / mechanism.grid
+    scale = mechanism.noise_multiplier * mechanism.clip_norm / mechanism.grid
     size = payloads[0].update.size
     energies = np.array([float((p.update.astype(np.float64) ** 2).sum()) for p in payloads]) / scale**2
     least = float(energies.min())
@@ -143,14 +156,14 @@ def _delta(run: RunFiles) -> Verdict:
 
 
 def _terms(run: RunFiles, mechanism: Mechanism) -> Table:
-    card = run.task.card
+    card, bands = run.task.card, mechanism.bands
     rows = [
         ("unit of privacy", f"{card.privacy.unit}, at most {card.privacy.max_records} records of each"),
         ("adjacency", card.privacy.adjacency),
-        ("sampling", f"Poisson, rate {mechanism.sample_rate:g}"),
+        ("sampling", f"Poisson, rate {mechanism.draw_rate:g}" + (f" in every {bands}th turn" if bands > 1 else "")),
         ("clip norm", f"{mechanism.clip_norm:g}"),
         ("noise", f"{card.privacy.mechanism}, multiplier {mechanism.noise_multiplier:g}"),
-        ("releases of a site", f"{card.plan.rounds} rounds of {card.plan.local_steps}"),
+        ("releases of a site", f"{card.plan.rounds} rounds of {card.plan.local_steps}" + (f", {bands} bands" if bands > 1 else "")),
         ("delta", f"{card.privacy.delta:g}"),
         ("what is divided by", f"{card.plan.patients_per_round:g}, a public constant"),
         ("source of the noise", str(run.result.get("noise_source", "cryptographic, at each hospital"))),

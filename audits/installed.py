@@ -19,6 +19,7 @@ from audits.replay import replay
 from audits.residual import residual
 from audits.section import Section
 from audits.subject import Subject
+from audits.turns import turns
 from client.personal import points, rule_of
 from client.round import pool
 from shared.privacy.mechanism import Update, decode
@@ -37,6 +38,9 @@ def installed_sections(
         known: site -> patients of whom the auditor knows whether they were trained on; None where there are none.
         thorough: take minutes instead of seconds, for narrower intervals.
     """
+    if subject.mechanism.bands > 1:
+        yield turns(subject)
+        return
     yield conduct(subject)
     yield replay(subject)
     yield residual(subject)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from audits.agreement import Agreement
 from audits.coordinator import RunArrays, RunFiles
 from audits.section import Section, Table, Verdict, section_of
-from shared.privacy.accounting import Release, Spent, epsilon_of, spent
+from shared.privacy.accounting import Spent, epsilon_of, spent
+from shared.privacy.mechanism import Mechanism
 from shared.privacy.planned import mechanism_of
 
 TITLE = "Is the published epsilon true?"
@@ -24,12 +25,12 @@ def audit(run: RunFiles, arrays: Mapping[str, RunArrays], agreement: Agreement) 
         agreement: what the hospitals' ledgers say, as far as they were shown.
     """
     counts = {name: max(len(one.updates.get(name, {})) for one in arrays.values()) for name in run.task.card.plan.sites}
-    steps, one = run.task.card.plan.local_steps, mechanism_of(run.task.card).spends
+    steps, mechanism = run.task.card.plan.local_steps, mechanism_of(run.task.card)
     delta = run.task.card.privacy.delta
-    found = {n: spent([one] * (n * steps), delta) for n in sorted(set(counts.values()))}
+    found = {n: spent([mechanism.spends] * mechanism.releases(n * steps), delta) for n in sorted(set(counts.values()))}
     by_site = {name: found[count] for name, count in counts.items()}
     verdicts = [_published(run, by_site), _accountants(found), _ledgers(agreement, by_site)]
-    tables = (_per_site(run, by_site, agreement), _per_round(one, max(counts.values()), steps, delta))
+    tables = (_per_site(run, by_site, agreement), _per_round(mechanism, max(counts.values()), steps, delta))
     return section_of(TITLE, verdicts, tables=tables, facts={"recounted": {name: s.epsilon for name, s in by_site.items()}})
 
 
@@ -88,10 +89,11 @@ def _per_site(run: RunFiles, by_site: Mapping[str, Spent], agreement: Agreement)
     return Table("Epsilon per patient of each site, from the number of payloads and the card's mechanism.", columns, rows)
 
 
-def _per_round(one: Release, rounds: int, steps: int, delta: float) -> Table:
+def _per_round(mechanism: Mechanism, rounds: int, steps: int, delta: float) -> Table:
     """Show how epsilon grew; live epsilon uses a coarser grid, which is an upper bound of the fine one."""
     at = sorted({round(rounds * k / SHOWN) for k in range(1, SHOWN + 1)} - {0})
-    rows = [[str(n), str(n * steps), f"{epsilon_of([one] * (n * steps), delta):.3f}"] for n in at]
+    counts = {n: mechanism.releases(n * steps) for n in at}
+    rows = [[str(n), str(count), f"{epsilon_of([mechanism.spends] * count, delta):.3f}"] for n, count in counts.items()]
     return Table("Epsilon after so many rounds (PLD, an upper bound on a coarser grid).", ("round", "releases", "epsilon"), rows)
 
 

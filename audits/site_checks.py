@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from audits.coordinator import Round, RunFiles
 from audits.evidence import Charge, Evidence
@@ -104,17 +105,20 @@ def _twice(files: SiteFiles, charges: Sequence[Charge]) -> Iterator[Finding]:
 
 def _terms(files: SiteFiles, charges: Sequence[Charge], run: RunFiles) -> Iterator[Finding]:
     card, mechanism = run.task.card, mechanism_of(run.task.card)
-    wanted = {
-        "sample_rate": mechanism.sample_rate,
+    wanted: dict[str, Any] = {
+        "sample_rate": mechanism.draw_rate,
         "noise_multiplier": mechanism.noise_multiplier,
         "clip_norm": mechanism.clip_norm,
         "grid": mechanism.grid if mechanism.exact else None,
-        "releases": card.plan.local_steps,
+        "bands": mechanism.bands,
         "max_records": card.privacy.max_records,
         "unit": card.privacy.unit,
         "adjacency": card.privacy.adjacency,
     }
+    turns: Counter[str] = Counter()  # run -> rounds charged before
     for event in (c.event for c in charges if c.event.task == run.task.digest and c.event.run in run.runs):
+        wanted["releases"] = mechanism.releases(card.plan.local_steps, turns[event.run])
+        turns[event.run] += 1
         for key, value in wanted.items():
             if getattr(event, key) != value:
                 says = f"the ledger charged {key} {getattr(event, key)}, the card says {value}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from client.carry import carries_of
 from client.chain import Chain
 from client.gate import Gate
 from client.hospital import Hospital
@@ -14,8 +15,9 @@ from client.opening import proposal_of, shelf_of
 from client.outbox import Outbox
 from client.policy import Policy, Proposal
 from client.records import Cohort
-from client.round import LocalPlan, Pool, answer, pool
+from client.round import LocalPlan, Pool, answer, answer_in_turn, pool
 from shared.card import Task
+from shared.privacy.banded import Carry
 from shared.privacy.mechanism import Mechanism, Update
 from shared.privacy.planned import epsilon_of_plan, mechanism_of
 from shared.privacy.source import SecureSource, Source
@@ -35,6 +37,7 @@ class Subject:
         scorer: its frozen model.
         prompts: what the run broadcast, in order; at least one (P+L, D).
         step: the private step: `client.round.answer`, or one with a bug.
+        turn: that of a card with bands: `client.round.answer_in_turn`, or one with a bug.
         open_site: makes a hospital of a pool in a folder, see `open_site`; or one with a bug.
     """
 
@@ -42,6 +45,7 @@ class Subject:
     scorer: Scorer
     prompts: tuple[Array, ...]
     step: Step = answer
+    turn: Callable[..., tuple[Update, Carry]] = answer_in_turn
     open_site: "Callable[[Subject, Pool, Path, Source], Hospital] | None" = None
 
     @property
@@ -90,6 +94,7 @@ def open_site(subject: Subject, patients: Pool, folder: Path, source: Source) ->
         outbox=Outbox(folder / "outbox", durable=False),
         step=subject.step,
         own=shelf_of(card, mechanism, folder / "ledger.jsonl", durable=False),
+        carries=carries_of(card, folder / "ledger.jsonl", durable=False),
     )
 
 

@@ -1,11 +1,12 @@
 """Does the card fit the hospital: its table, its patients, its policy, its budget, its model."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from client.checkup import Examined
 from client.ledger import TRAINING, Event, releases
 from client.policy import Policy, Proposal, agree
+from client.round import LocalPlan
 from shared.errors import PromptwardError
 from shared.findings import Check, Finding
 from shared.model_check import file_findings, load_findings
@@ -122,7 +123,7 @@ def _policy(it: Examined) -> Iterator[Finding]:
     """Apply the policy's floors and ceilings; digest and patients have checks of their own."""
     policy, mechanism = it.policy, it.proposal.plan.mechanism
     agree(replace(policy, tasks=(it.proposal.task,)), it.proposal, policy.least_patients)
-    said = f"rate {mechanism.sample_rate:g}, clip norm {mechanism.clip_norm:g}, noise multiplier {mechanism.noise_multiplier:g}"
+    said = f"rate {mechanism.draw_rate:g}, clip norm {mechanism.clip_norm:g}, noise multiplier {mechanism.noise_multiplier:g}"
     yield Finding("policy", "ok", f"{said} and {it.proposal.rounds} rounds are within [policy]")
 
 
@@ -135,23 +136,43 @@ def budget_findings(policy: Policy, proposal: Proposal, events: Sequence[Event])
     if policy.task_epsilon < policy.epsilon:  # else the whole budget says it all
         budgets.append(("task_epsilon", policy.task_epsilon, mine))
     for key, limit, charged in budgets:
-        spent, one = releases(charged), [proposal.plan.mechanism.spends] * proposal.plan.steps
-        now, ahead = epsilon_of(spent, policy.delta, FINE), left or proposal.rounds
-        then = epsilon_of(spent + one * ahead, policy.delta, FINE)
-        plan = f"{_part_of_plan(proposal, left)} ({ahead} rounds)"
-        said = f"[policy] {key} is {limit:g} at delta {policy.delta:g}; {now:.4f} is spent, and {plan} brings it to {then:.4f}"
+        spent, ahead = releases(charged), left or proposal.rounds
+        plan = _Ahead(spent, proposal.plan, _turns(mine) if left else 0, policy.delta)
+        now, then = epsilon_of(spent, policy.delta, FINE), plan.epsilon(ahead, FINE)
+        what = f"{_part_of_plan(proposal, left)} ({ahead} rounds)"
+        said = f"[policy] {key} is {limit:g} at delta {policy.delta:g}; {now:.4f} is spent, and {what} brings it to {then:.4f}"
         if then <= limit:
             yield Finding("budget", "ok", said)
         else:
-            fits = f"{said}: {_affordable(spent, one, ahead, policy.delta, limit)} of {ahead} rounds are affordable"
+            fits = f"{said}: {_affordable(plan, ahead, limit)} of {ahead} rounds are affordable"
             yield Finding("budget", "wrong" if left else "warning", fits, LESS)
 
 
-def _affordable(spent: list[Release], one: list[Release], rounds: int, delta: float, limit: float) -> int:
+@dataclass(frozen=True)
+class _Ahead:
+    """Rounds to come, from a run's turn `turn` on, on top of what was spent."""
+
+    spent: list[Release]
+    plan: LocalPlan
+    turn: int
+    delta: float
+
+    def epsilon(self, rounds: int, interval: float) -> float:
+        one, more = self.plan.mechanism.spends, self.plan.mechanism.releases(rounds * self.plan.steps, self.turn)
+        return epsilon_of(self.spent + [one] * more, self.delta, interval)
+
+
+def _turns(events: Sequence[Event]) -> int:
+    """Return how many rounds of the newest run were charged."""
+    newest = next((event.run for event in reversed(events) if event.kind == TRAINING), None)
+    return sum(event.kind == TRAINING and event.run == newest for event in events)
+
+
+def _affordable(plan: _Ahead, rounds: int, limit: float) -> int:
     low, high = 0, rounds  # `low` rounds fit, `high` do not
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if epsilon_of(spent + one * middle, delta, COARSE) <= limit else (low, middle)
+        low, high = (middle, high) if plan.epsilon(middle, COARSE) <= limit else (low, middle)
     return low
 
 

@@ -1,20 +1,22 @@
 """One hospital in memory: its patients, its ledger and its gate. It lives as long as the run; messages come and go."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from flwr.app import RecordDict
 
+from client.carry import Carries
 from client.control import Control
 from client.gate import Gate
 from client.ledger import Event, Ledger
 from client.outbox import Outbox
 from client.personal import State
 from client.policy import Policy, Proposal, affordable, agree
-from client.round import Gradients, LocalPlan, Pool, answer
+from client.round import Gradients, LocalPlan, Pool, answer, answer_in_turn
 from client.shelf import Shelf
 from shared.errors import RefusedError
+from shared.privacy.banded import Carry
 from shared.privacy.mechanism import Update
 from shared.privacy.source import Source
 from shared.wire import Request, sha256
@@ -27,8 +29,9 @@ class Hospital:
     """Answers a coordinator's requests, one a round, within its own policy and the card that it agreed to.
 
     `ledger` is None only in a simulation without privacy, whose noise multiplier is 0. `step` is `client.round.answer`, or
-    a twin of it that gives the same numbers. `own` is where the site's own prompt is kept, where the card wants one, and
-    `control` what its local steps add, where they are controlled.
+    a twin of it that gives the same numbers; `turn` is that of a banded run, and `carries` is where what its rounds leave to
+    later ones is kept. `own` is where the site's own prompt is kept, where the card wants one, and `control` what its local
+    steps add, where they are controlled.
     """
 
     name: str
@@ -41,8 +44,10 @@ class Hospital:
     gate: Gate
     outbox: Outbox
     step: Callable[..., Update] = answer
+    turn: Callable[..., tuple[Update, Carry]] = answer_in_turn
     own: Shelf | None = None
     control: Control | None = None
+    carries: Carries | None = None
     _cleared: int = field(default=0, init=False)  # the budget is known to hold for this many releases on the ledger
 
     def __post_init__(self) -> None:
@@ -60,6 +65,8 @@ class Hospital:
             self.ledger.close()
 
     def _refuse(self) -> None:
+        if (self.carries is None) != (self.proposal.plan.mechanism.bands == 1):
+            raise ValueError("a hospital carries something from round to round if and only if its releases are banded")
         if (self.ledger is None) != (self.proposal.plan.mechanism.noise_multiplier == 0):
             raise ValueError("a hospital has a ledger if and only if its releases are noised")
         agree(self.policy, self.proposal, self.pool.patients)
@@ -77,7 +84,12 @@ class Hospital:
         earlier = self.ledger.find(request.task_digest, request.run, request.round) if self.ledger else None
         if earlier is not None:
             return self.gate.release(request, self._again(request, earlier, asked))
-        self._afford(request.round)
+        turn = self.ledger.rounds(request.task_digest, request.run) if self.ledger else 0
+        cost = self.proposal.plan.releases(turn)
+        self._afford(request.round, turn, cost)
+        charge = self._event(request, asked, cost)
+        if self.carries:
+            return self.gate.release(request, self._in_turn(request, charge))
         before = self._own_before(request)
         point = self.own.rule.point(before, request.prompt) if self.own else request.prompt  # (P+L, D)
         plan = self._plan(request)
@@ -86,8 +98,21 @@ class Hospital:
         if self.own:  # counts from the charge on
             after = self.own.rule.moved(before, request.prompt, update, request.round)
             self.own.keep(request.task_digest, request.run, before, after)
-        self._charge(request, asked, update)
+        self._charge(charge, update)
         return self.gate.release(request, update)
+
+    def _in_turn(self, request: Request, charge: Event) -> Update:
+        """Take a banded run's next turn: payload, then what it leaves to later ones, then its charge are on the disk."""
+        assert self.carries  # noqa: S101 (for the type checker)
+        assert self.ledger  # noqa: S101 (bands are for releases with noise)
+        carry = self.carries.before(charge, self.ledger.events, request.prompt.size)
+        facts = (self.pool, request.prompt, self.proposal.plan, self.scorer, self.source, carry)
+        update, after = self.turn(*facts, charge.run, self.name, charge.round)
+        self.outbox.keep(request.run, request.round, update)
+        self.carries.keep(replace(charge, payload=sha256(update)), after, self.ledger.events)
+        self._charge(charge, update)
+        self.carries.settled(charge)
+        return update
 
     def _check(self, request: Request) -> None:
         """Refuse what is not this task, this run's plan or a sane prompt."""
@@ -114,13 +139,13 @@ class Hospital:
             return None
         return self.own.before(request.task_digest, request.run, request.round, self.ledger.events if self.ledger else None)
 
-    def _afford(self, round_: int) -> None:
+    def _afford(self, round_: int, turn: int, cost: int) -> None:
         """Refuse before any work when this round would pass a budget."""
         if self.ledger is None:
             return
         charged = sum(event.releases for event in self.ledger.events)
-        if charged + self.proposal.plan.steps > self._cleared:
-            self._cleared = charged + affordable(self.policy, self.proposal, self.ledger.events, round_)
+        if charged + cost > self._cleared:
+            self._cleared = charged + affordable(self.policy, self.proposal, self.ledger.events, round_, turn)
 
     def _again(self, request: Request, earlier: Event, asked: str) -> Update:
         """Return the bytes that were paid for already."""
@@ -131,22 +156,24 @@ class Hospital:
             raise RefusedError(f"the payload that the ledger paid for in round {request.round} is gone from the outbox")
         return update
 
-    def _charge(self, request: Request, asked: str, update: Update) -> None:
-        if self.ledger is None:
-            return
+    def _event(self, request: Request, asked: str, cost: int) -> Event:
+        """Return the round's charge, but for its payload."""
         mechanism = self.proposal.plan.mechanism
-        self.ledger.charge(
-            Event(
-                task=request.task_digest,
-                run=request.run,
-                round=request.round,
-                asked=asked,
-                payload=sha256(update),
-                releases=self.proposal.plan.steps,
-                sample_rate=mechanism.sample_rate,
-                noise_multiplier=mechanism.noise_multiplier,
-                clip_norm=mechanism.clip_norm,
-                grid=mechanism.grid if mechanism.exact else None,
-                max_records=self.proposal.max_records,
-            )
+        return Event(
+            task=request.task_digest,
+            run=request.run,
+            round=request.round,
+            asked=asked,
+            payload="",
+            releases=cost,
+            sample_rate=mechanism.draw_rate,
+            noise_multiplier=mechanism.noise_multiplier,
+            clip_norm=mechanism.clip_norm,
+            grid=mechanism.grid if mechanism.exact else None,
+            max_records=self.proposal.max_records,
+            bands=mechanism.bands,
         )
+
+    def _charge(self, event: Event, update: Update) -> None:
+        if self.ledger is not None:
+            self.ledger.charge(replace(event, payload=sha256(update)))

@@ -94,7 +94,7 @@ def image_cohort(
             owners.append(number)
             targets.append(entry.label)
     stack = np.stack(images) if images else np.zeros((0, image.channels, image.size, image.size), dtype=np.float32)
-    return Cohort((), tuple(targets), tuple(owners), whose.size, stack)
+    return Cohort((), tuple(targets), tuple(owners), whose.size, stack, whose.names)
 
 
 class Owners:
@@ -109,6 +109,11 @@ class Owners:
     def size(self) -> int:
         """The number of patients so far."""
         return len(self._numbers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The patients, in the order of their numbers."""
+        return tuple(name for _, name in self._numbers)
 
     def number(self, owner: str, scan: Scan) -> int:
         """Return the patient of a file, whose row is of `owner`."""

@@ -19,7 +19,8 @@ class Event:
     """One charge: what is needed to recompute epsilon, and which bytes it paid for.
 
     `kind` is a round of training or a published metric, which has no run and no round. `releases` is the number of noised sums in
-    the one payload (the round's local steps). The unit of privacy is the patient, the adjacency is add or remove one patient.
+    the one payload (the round's local steps), as the accountant takes them: of a banded run every b-th round charges one, and the
+    others none (`shared.privacy.banded`). The unit of privacy is the patient, the adjacency is add or remove one patient.
     """
 
     task: str
@@ -36,6 +37,9 @@ class Event:
     unit: str = "patient"
     adjacency: str = "add-or-remove-one"
     kind: str = TRAINING  # ledgers from before there were kinds hold training rounds only
+    bands: int = (
+        1  # a round of a banded run charges one release, or none where its group's charge covers it: `shared.privacy.banded`
+    )
 
     @property
     def release(self) -> Release:
@@ -89,6 +93,10 @@ class Ledger:
         """Return the charge of this round, if there is one."""
         wanted = (TRAINING, task, run, round_)
         return next((e for e in reversed(self.events) if (e.kind, e.task, e.run, e.round) == wanted), None)
+
+    def rounds(self, task: str, run: str) -> int:
+        """Return how many rounds of a run were charged."""
+        return sum((e.kind, e.task, e.run) == (TRAINING, task, run) for e in self.events)
 
     def find_metric(self, task: str, asked: str) -> Event | None:
         """Return the charge of this prompt's published metric, if there is one."""

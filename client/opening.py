@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.carry import carries_of
 from client.chain import Chain
 from client.cohorts import cohort_of
 from client.control import control_of
@@ -102,6 +103,7 @@ def _hospital(site: SiteFile, task: Task, ledger: Ledger, log: Chain, source: So
         step=parts.step,
         own=shelf_of(task.card, proposal.plan.mechanism, ledger.path) if site.canaries is None else None,
         control=control_of(task.card, ledger.path) if site.canaries is None else None,
+        carries=carries_of(task.card, ledger.path),
     )
 
 
@@ -109,6 +111,11 @@ def _patients(site: SiteFile, task: Task, source: Source) -> _Parts:
     if task.card.audit and site.site == task.card.audit.site:
         raise InputError(
             f"'{site.site}' is the card's audit site, which has [canaries] in place of [data]; no patient belongs there."
+        )
+    if task.card.privacy.bands > 1 and site.data.columns_map.patient is None:  # a line's number changes with the table
+        raise InputError(
+            f"{site.data.path}: the card has [privacy] bands, whose groups follow from patients' names; "
+            "name their column in [data] patient."
         )
     patients = cohort_of(site.data, read_rows(site.data.path), task.card)
     scorer, _ = build(task.card)

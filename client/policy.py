@@ -62,7 +62,7 @@ def agree(policy: Policy, proposal: Proposal, patients: int) -> None:
     if mechanism.noise_multiplier < policy.least_noise:
         raise RefusedError(f"noise multiplier {mechanism.noise_multiplier:g} is under [policy] least_noise {policy.least_noise:g}")
     limits = (
-        ("sample rate", mechanism.sample_rate, "most_rate", policy.most_rate),
+        ("sample rate", mechanism.draw_rate, "most_rate", policy.most_rate),
         ("clip norm", mechanism.clip_norm, "most_clip_norm", policy.most_clip_norm),
         ("rounds", proposal.rounds, "most_rounds", policy.most_rounds),
         ("records per patient", proposal.max_records, "most_records", policy.most_records),
@@ -74,19 +74,20 @@ def agree(policy: Policy, proposal: Proposal, patients: int) -> None:
         raise RefusedError(f"there are fewer training patients than [policy] least_patients {policy.least_patients}")
 
 
-def affordable(policy: Policy, proposal: Proposal, events: Sequence[Event], round_: int) -> int:
+def affordable(policy: Policy, proposal: Proposal, events: Sequence[Event], round_: int, turn: int = 0) -> int:
     """Return how many more releases are known to fit both budgets, at least one round's.
 
     The rest of the plan is tried first: where it fits, no round of it needs a computation of its own.
+    `turn` is the number of rounds of the run that are on the ledger.
 
     Raises:
         RefusedError: one more round would pass a budget; the message has the projected numbers.
     """
-    steps = proposal.plan.steps
-    one = proposal.plan.mechanism.spends
-    fits = steps * (max(proposal.rounds - round_, 0) + 1)
+    mechanism, steps = proposal.plan.mechanism, proposal.plan.steps
+    one, next_ = mechanism.spends, mechanism.releases(steps, turn)
+    fits = mechanism.releases(steps * (max(proposal.rounds - round_, 0) + 1), turn)
     for budget in _budgets(policy, proposal.task, events):
-        for ahead, interval in itertools.product(sorted({fits, steps}, reverse=True), (COARSE, FINE)):
+        for ahead, interval in itertools.product(sorted({fits, next_}, reverse=True), (COARSE, FINE)):
             projected = epsilon_of(budget.spent + [one] * ahead, policy.delta, interval)
             if projected <= budget.limit:
                 fits = ahead

@@ -27,6 +27,7 @@ class Cohort:
         patients: patient index of each record, ``0 .. size - 1``.
         size: number of patients; private, never sent.
         images: float32 (R, C, H, W), normalised as the model wants it, where the records are images.
+        names: of the patients, as the table has them; private; empty where patients are made up.
     """
 
     texts: tuple[str, ...]
@@ -34,6 +35,7 @@ class Cohort:
     patients: tuple[int, ...]
     size: int
     images: NDArray[np.float32] | None = field(default=None, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def records(self) -> Records:
@@ -104,7 +106,7 @@ def cohort(rows: Sequence[Row], how: ColumnMap, text: RecordText, labels: Sequen
         if kept[entry.owner] <= max_records:
             records.append((_say(entry, how, text, source), entry.label, number))
     texts, targets, patients = zip(*records, strict=True) if records else ((), (), ())
-    return Cohort(texts, targets, patients, len(numbers))
+    return Cohort(texts, targets, patients, len(numbers), names=tuple(numbers))
 
 
 @dataclass(frozen=True)

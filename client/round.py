@@ -4,18 +4,21 @@ Everything computed here before `release` is secret. Only what `answer` returns 
 Letters in shape comments: R drawn records, N drawn patients, P prompt rows, L label rows, D hidden size.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from client.records import Cohort
 from shared.backbone import Hidden
+from shared.privacy.banded import Carry, groups
 from shared.privacy.guarantee import NoisedSum
-from shared.privacy.mechanism import Mechanism, Update, encode, release
+from shared.privacy.mechanism import Mechanism, Update, encode, parts_of, release, release_in_turn
 from shared.privacy.sampling import Indices, poisson
 from shared.privacy.source import Source
 from shared.prompt import Array, PromptShape
@@ -45,6 +48,10 @@ class LocalPlan:
     proximal: float = 0.0
     drift: Tensor | None = None
 
+    def releases(self, turn: int) -> int:
+        """Return as how many releases the accountant takes the round that is a run's turn `turn`."""
+        return self.mechanism.releases(self.steps, turn)
+
     def move(self, here: Tensor, noised: NoisedSum, start: Tensor) -> Tensor:
         """Return the site's own copy of the prompt (P+L, D) after a local step; it sees noised values only."""
         moved = self.learning_rate * noised.grid / self.denominator
@@ -68,16 +75,29 @@ class Gradients(Protocol):
 
 @dataclass(frozen=True)
 class Pool:
-    """A site's patients in memory: hidden states below the prompt, label indices (B,), and each patient's records."""
+    """A site's patients in memory: hidden states below the prompt, label indices (B,), and each patient's records.
+
+    `keys` (N,) hang on a patient's name alone, and say which group of a banded run a patient is in; None: the patients' numbers.
+    """
 
     hidden: Hidden
     labels: Tensor
     records: tuple[Tensor, ...]
+    keys: NDArray[np.uint64] | None = None
 
     @property
     def patients(self) -> int:
         """The number of patients; private."""
         return len(self.records)
+
+    @property
+    def numbered(self) -> NDArray[np.uint64]:
+        """The keys, or the patients' numbers (N,)."""
+        return np.arange(self.patients, dtype=np.uint64) if self.keys is None else self.keys
+
+    def groups(self, bands: int) -> NDArray[np.int64]:
+        """Return each patient's group (N,)."""
+        return groups(self.numbered, bands)
 
 
 def pool(cohort: Cohort, scorer: Scorer) -> Pool:
@@ -89,7 +109,13 @@ def pool_of(cohort: Cohort, hidden: Hidden) -> Pool:
     """Return the pool of a cohort whose records' hidden states are known."""
     owners = np.array(cohort.patients, dtype=np.int64)
     records = tuple(torch.from_numpy(np.flatnonzero(owners == patient)) for patient in range(cohort.size))
-    return Pool(hidden, torch.tensor(cohort.labels, dtype=torch.long), records)
+    return Pool(hidden, torch.tensor(cohort.labels, dtype=torch.long), records, keys_of(cohort.names))
+
+
+def keys_of(names: Sequence[str]) -> NDArray[np.uint64] | None:
+    """Return a number for each patient's name (N,), of which nothing else is known; None without names."""
+    whole = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names]
+    return np.array(whole, dtype=np.uint64) if names else None
 
 
 def patient_gradients(pool_: Pool, drawn: Indices, prompt: Tensor, scorer: Gradients) -> Tensor:
@@ -135,3 +161,24 @@ def answer(pool_: Pool, prompt: Array, plan: LocalPlan, scorer: Gradients, sourc
         total += noised.value  # (P+L, D)
         here = plan.move(here, noised, start)
     return encode(total, plan.mechanism)
+
+
+def answer_in_turn(
+    pool_: Pool, prompt: Array, plan: LocalPlan, scorer: Gradients, source: Source, carry: Carry, *purpose: str | int
+) -> tuple[Update, Carry]:
+    """Return what leaves in a round of a banded run (P+L, D), and what the site takes to its next round; see `answer`.
+
+    `carry` is what the last charged round of the run left, or `shared.privacy.banded.fresh`.
+    """
+    drawn = drawn_in_turn(pool_.groups(plan.mechanism.bands), plan.mechanism, carry.turn, source, *purpose)
+    gradients = patient_gradients(pool_, drawn, torch.from_numpy(np.array(prompt)), scorer)
+    sums = parts_of(gradients, plan.mechanism).sum(1)  # (b, K)
+    noised, after = release_in_turn(sums, plan.mechanism, source.stream("noise", *purpose, 0), carry)
+    return encode(noised.value.reshape(prompt.shape), plan.mechanism), after
+
+
+def drawn_in_turn(groups_: NDArray[np.int64], mechanism: Mechanism, turn: int, source: Source, *purpose: str | int) -> Indices:
+    """Return the drawn patients of the group whose turn it is, from each patient's group (N,)."""
+    drawn = poisson(len(groups_), mechanism.draw_rate, source.stream("draw", *purpose, 0))
+    mine: Indices = drawn[groups_[drawn] == turn % mechanism.bands]
+    return mine

@@ -84,7 +84,7 @@ def _privacy(task: Task) -> Iterator[Finding]:
     card, mechanism = task.card, mechanism_of(task.card)
     epsilon, asked = epsilon_of_plan(card), card.privacy.epsilon
     said = (
-        f"{releases_of(card)} releases at rate {mechanism.sample_rate:g} and noise multiplier {mechanism.noise_multiplier:.4g} "
+        f"{releases_of(card)} releases at rate {mechanism.draw_rate:g} and noise multiplier {mechanism.noise_multiplier:.4g} "
         f"spend epsilon {epsilon:.4f} at delta {card.privacy.delta:g} per patient"
     )
     if asked is not None and epsilon > asked:

@@ -50,7 +50,7 @@ def outcome(deployment: Deployment, run: Run, seconds: float) -> dict[str, Any]:
 def _site(name: str, run: Run, lines: Sequence[Line]) -> dict[str, Any]:
     contributed = [line for line in lines if name in line["contributed"]]
     mechanism, privacy = run.mechanism, run.task.card.privacy
-    releases = len(contributed) * run.task.card.plan.local_steps
+    releases = mechanism.releases(len(contributed) * run.task.card.plan.local_steps)
     found = spent([mechanism.spends] * releases, privacy.delta)
     return {
         "name": name,
@@ -59,7 +59,7 @@ def _site(name: str, run: Run, lines: Sequence[Line]) -> dict[str, Any]:
         "accountant": found.accountant,
         "unit": found.unit,
         "adjacency": found.adjacency,
-        "sample_rate": mechanism.sample_rate,
+        "sample_rate": mechanism.draw_rate,
         "noise_multiplier": mechanism.noise_multiplier,
         "clip_norm": mechanism.clip_norm,
         "releases": releases,

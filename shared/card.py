@@ -11,6 +11,7 @@ from shared.backbones.tuning import Kind
 from shared.errors import InputError
 from shared.pixels import ImageTable
 from shared.plan import PlanTable, Positive, SiteName
+from shared.privacy.banded import MOST_BANDS
 from shared.template import FieldTable, RecordText
 from shared.toml import Table, digest, parse, read_text, shipped
 from shared.windows import Windows
@@ -77,11 +78,23 @@ class PrivacyTable(Table):
     noise_multiplier: Annotated[float, Field(gt=0, le=10_000)] | None = None  # give this, or epsilon and it is calibrated
     epsilon: Positive | None = None
     max_records: Annotated[int, Field(ge=1, le=1000)] = 1  # k_max: records of one patient that a step may look at
+    bands: Annotated[int, Field(ge=1, le=MOST_BANDS)] = 1  # DP-FTRL: noise that partly cancels over so many rounds; docs/banded.md
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> "PrivacyTable":
         if (self.noise_multiplier is None) == (self.epsilon is None):
             raise ValueError("[privacy] needs exactly one of noise_multiplier and epsilon; give one")
+        return self
+
+    @model_validator(mode="after")
+    def _bands_fit(self) -> "PrivacyTable":
+        if self.bands > 1 and self.mechanism != "discrete-gaussian":
+            raise ValueError("bands are made of whole numbers; set mechanism = 'discrete-gaussian' or remove bands")
+        if self.bands * self.sample_rate > 1 + 1e-9:
+            raise ValueError(
+                f"bands {self.bands} times sample_rate {self.sample_rate:g} is {self.bands * self.sample_rate:g}, the rate in a "
+                "group's turn, which is at most 1; lower one"
+            )
         return self
 
 
@@ -149,6 +162,19 @@ class TaskCard(Table):
             raise ValueError("[plan.personal] rows 'labels' needs [prompt] label_rows; leave rows away, or set label_rows = true")
         if self.template is not None and self.image is not None:
             raise ValueError("[template] makes records sentences and [image] makes them images; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _bands_stand_alone(self) -> "TaskCard":
+        if self.privacy.bands == 1:
+            return self
+        for there, what in (
+            (self.plan.local_steps > 1, "[plan] local_steps above 1"),
+            (self.plan.personal is not None, "[plan.personal]"),
+            (self.audit is not None, "[audit]"),
+        ):
+            if there:
+                raise ValueError(f"[privacy] bands let rounds share noise, which {what} does not allow for; remove one of the two")
         return self
 
     @model_validator(mode="after")

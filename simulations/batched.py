@@ -18,13 +18,14 @@ from flwr.common import MessageType
 from numpy.typing import NDArray
 from torch import Tensor
 
+from client.carry import Carries, carries_of
 from client.chain import Chain
 from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Event, Ledger
 from client.opening import proposal_of, shelf_of
 from client.personal import State
-from client.round import LocalPlan, Pool, answer, owners, patient_means
+from client.round import LocalPlan, Pool, answer, drawn_in_turn, owners, patient_means
 from client.shelf import Shelf
 from server.aggregate import ServerState, apply, init
 from server.checkpoint import RunFolder
@@ -35,9 +36,10 @@ from shared.backbone import Hidden
 from shared.errors import RunError
 from shared.flower import deflated_size, identify
 from shared.privacy.accounting import Spent
+from shared.privacy.banded import Carry
 from shared.privacy.clip import STEPS, clipped_rows
 from shared.privacy.guarantee import ClippedSum, NoisedSum
-from shared.privacy.mechanism import Mechanism, Update, decode, encode, release
+from shared.privacy.mechanism import Mechanism, Update, decode, encode, parts_of, release, release_in_turn
 from shared.privacy.noise import add_noise
 from shared.privacy.sampling import Indices, poisson
 from shared.privacy.source import SimulationSource, Stream
@@ -77,7 +79,7 @@ def stack(pools: Mapping[str, Pool]) -> Stack:
     hidden = Hidden.together([p.hidden for p in parts])  # states (B, T, D)
     starts = np.cumsum([0, *(len(p.labels) for p in parts)])
     records = tuple(mine + int(start) for p, start in zip(parts, starts, strict=False) for mine in p.records)
-    pool = Pool(hidden, torch.cat([p.labels for p in parts]), records)
+    pool = Pool(hidden, torch.cat([p.labels for p in parts]), records, np.concatenate([p.numbered for p in parts]))
     first = np.cumsum([0, *(p.patients for p in parts)])
     lengths = hidden.lengths  # (B,)
     return Stack(pool, first, tuple(pools), np.array([int(lengths[mine].max()) for mine in records], dtype=np.int64))
@@ -122,6 +124,38 @@ def answers(
             if step + 1 < plan.steps:
                 here[site] = plan.move(here[site], noised, same)
     return {site: encode(value, plan.mechanism) for site, value in total.items()}
+
+
+def answers_in_turn(
+    stacked: Stack,
+    carries: Mapping[int, Carry],
+    prompt: Array,
+    plan: LocalPlan,
+    scorer: Scorer,
+    source: SimulationSource,
+    *purpose: str | int,
+) -> dict[int, tuple[Update, Carry]]:
+    """Return what each site of a banded run would send, (P+L, D), and take along, as `client.round.answer_in_turn` gives it.
+
+    `carries` are of the sites that are asked; the other arguments are those of `answers`.
+    """
+    run, round_ = purpose
+    mechanism, groups = plan.mechanism, stacked.pool.groups(plan.mechanism.bands)
+    drawn = {}
+    for site, carry in carries.items():
+        mine = groups[stacked.first[site] : stacked.first[site + 1]]  # (N,)
+        drawn[site] = drawn_in_turn(mine, mechanism, carry.turn, source, run, stacked.names[site], round_)
+    place = np.repeat(np.arange(len(drawn)), [len(d) for d in drawn.values()])  # (N,)
+    patients = np.concatenate([stacked.first[site] + d for site, d in drawn.items()])  # (N,)
+    sums = torch.zeros(mechanism.bands, len(drawn), prompt.size, dtype=torch.int64)  # (b, S, K)
+    for index, gradients in _gradients(stacked, patients, place, torch.from_numpy(np.array(prompt)), scorer):
+        sums.index_add_(1, torch.from_numpy(place)[index], torch.from_numpy(parts_of(gradients, mechanism)))
+    found = {}
+    for number, (site, carry) in enumerate(carries.items()):
+        stream = source.stream("noise", run, stacked.names[site], round_, 0)
+        noised, after = release_in_turn(sums[:, number].numpy(), mechanism, stream, carry)
+        found[site] = encode(noised.value.reshape(prompt.shape), mechanism), after
+    return found
 
 
 def _released(
@@ -177,11 +211,18 @@ def _pieces(stacked: Stack, patients: Indices, batch: int) -> Iterator[NDArray[n
 
 @dataclass(frozen=True)
 class _Books:
-    """A simulated site's ledger and gate, and the shelf of its own prompt; the batched engine keeps them as a hospital does."""
+    """A simulated site's ledger, gate, shelf of its own prompt, and what rounds leave to later ones; kept as a hospital does."""
 
     ledger: Ledger | None  # None without privacy
     gate: Gate
     own: Shelf | None
+    carries: Carries | None
+
+    def carried(self, event: Event, numbers: int) -> Carry:
+        """Return what the site takes into the round of a charge to come."""
+        assert self.carries  # noqa: S101 (for the type checker)
+        assert self.ledger  # noqa: S101
+        return self.carries.before(event, self.ledger.events, numbers)
 
     def begin(self, event: Event) -> State | None:
         """Return in which state the site's own prompt starts the round of a charge to come."""
@@ -189,10 +230,12 @@ class _Books:
             return None
         return self.own.before(event.task, event.run, event.round, self.ledger.events if self.ledger else None)
 
-    def settle(self, event: Event, broadcast: Array, before: State | None, update: Update) -> None:
+    def settle(self, event: Event, broadcast: Array, before: State | None, update: Update, after: Carry | None = None) -> None:
         """Charge once; a round that an interrupted run had charged gave the same bytes, because its streams are seeded."""
         if self.own:
             self.own.keep(event.task, event.run, before, self.own.rule.moved(before, broadcast, update, event.round))
+        if self.carries and self.ledger and after:
+            self.carries.keep(event, after, self.ledger.events)
         if self.ledger is None:
             return
         earlier = self.ledger.find(event.task, event.run, event.round)
@@ -214,7 +257,7 @@ def run_seed(
     own_books = [_books(federation, home / name) for name in stacked.names]
     audit = _audit_site(federation, seed, home)
     start = folder.latest(run) or Start(init(federation.initial))
-    plan, work = proposal_of(federation.task, federation.mechanism).plan, watch.timed(answers)
+    plan, work, turns = proposal_of(federation.task, federation.mechanism).plan, watch.timed(answers), watch.timed(answers_in_turn)
     state, received = start.state, dict(start.received)
     while state.round < federation.task.card.plan.rounds:
         broadcast, number = state.broadcast, state.round + 1
@@ -225,11 +268,18 @@ def run_seed(
         asked = [site for site, name in enumerate(stacked.names) if where[name] != "away"]
         charge = _event(federation, run.name, number, sha256(broadcast))
         before = {site: own_books[site].begin(charge) for site in asked}
-        points = {site: own.rule.point(before[site], broadcast) for site in asked if (own := own_books[site].own)}
-        facts = (plan, federation.scorer, SimulationSource(seed), run.name, number)
-        found = work(stacked, asked, broadcast, *facts, points=points) if asked else {}
+        facts = (broadcast, plan, federation.scorer, SimulationSource(seed), run.name, number)
+        if plan.mechanism.bands > 1:
+            carries = {site: own_books[site].carried(charge, broadcast.size) for site in asked}
+            taken = turns(stacked, carries, *facts) if asked else {}
+            found = {site: update for site, (update, _) in taken.items()}
+        else:
+            points = {site: own.rule.point(before[site], broadcast) for site in asked if (own := own_books[site].own)}
+            carries, taken, found = {}, {}, work(stacked, asked, *facts, points=points) if asked else {}
         for site, update in found.items():
-            own_books[site].settle(replace(charge, payload=sha256(update)), broadcast, before[site], update)
+            cost = plan.releases(carries[site].turn if carries else 0)
+            mine = replace(charge, payload=sha256(update), releases=cost)
+            own_books[site].settle(mine, broadcast, before[site], update, taken[site][1] if taken else None)
         sent = {stacked.names[site]: update for site, update in found.items()}
         for name, watched in audit.items():
             if where[name] != "away":
@@ -264,11 +314,13 @@ def _close(run: Run, state: ServerState, broadcast: Array, updates: Mapping[str,
 def _books(federation: Federation, home: Path) -> _Books:
     gate = Gate(federation.scorer.shape, federation.mechanism.dtype, Chain(home / EGRESS, durable=False))
     ledger = Ledger(Chain(home / LEDGER, durable=False)) if federation.private else None
-    return _Books(ledger, gate, shelf_of(federation.task.card, federation.mechanism, home / LEDGER, durable=False))
+    card, path = federation.task.card, home / LEDGER
+    own = shelf_of(card, federation.mechanism, path, durable=False)
+    return _Books(ledger, gate, own, carries_of(card, path, durable=False) if federation.private else None)
 
 
 def _event(federation: Federation, run: str, round_: int, asked: str) -> Event:
-    """Return a site's charge of a round, but for its payload."""
+    """Return a site's charge of a round, but for its payload and as how many releases it counts."""
     mechanism = federation.mechanism
     return Event(
         task=federation.task.digest,
@@ -276,10 +328,11 @@ def _event(federation: Federation, run: str, round_: int, asked: str) -> Event:
         round=round_,
         asked=asked,
         payload="",
-        releases=federation.task.card.plan.local_steps,
-        sample_rate=mechanism.sample_rate,
+        releases=0,
+        sample_rate=mechanism.draw_rate,
         noise_multiplier=mechanism.noise_multiplier,
         clip_norm=mechanism.clip_norm,
         grid=mechanism.grid if mechanism.exact else None,
         max_records=federation.task.card.privacy.max_records,
+        bands=mechanism.bands,
     )

@@ -219,7 +219,8 @@ class Curve:
     def _epsilon(self, rounds: int) -> float:
         """Return what a site has spent that took part in every round so far."""
         one, card = self._federation.mechanism.spends, self._federation.task.card
-        return epsilon_of([one] * (rounds * card.plan.local_steps), card.privacy.delta)
+        sums = rounds * card.plan.local_steps
+        return epsilon_of([one] * self._federation.mechanism.releases(sums), card.privacy.delta)
 
 
 def _kept_lines(out: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from flwr.app import Context, Message
 from flwr.serverapp import Grid
 
 from client.app import client_app
+from client.carry import carries_of
 from client.chain import Chain
 from client.control import control_of
 from client.gate import Gate
@@ -264,4 +265,5 @@ def _hospital(federation: Federation, name: str, seed: int, folder: Path, step: 
         step=step,
         own=shelf_of(card, federation.mechanism, home / LEDGER, durable=False),
         control=control_of(card, home / LEDGER, durable=False),
+        carries=carries_of(card, home / LEDGER, durable=False) if federation.private else None,
     )

@@ -105,7 +105,7 @@ def _site(federation: Federation, name: str, outcomes: Sequence[SeedOutcome]) ->
         "n_train": federation.pools[name].patients,
         "n_test": len(federation.tests[name].labels),
         "mechanism": card.privacy.mechanism if federation.private else "none",
-        "sample_rate": mechanism.sample_rate,
+        "sample_rate": mechanism.draw_rate,
         "noise_multiplier": mechanism.noise_multiplier,
         "clip_norm": mechanism.clip_norm if federation.private else None,
         "unit": "patient",

@@ -3,6 +3,7 @@
 from shared.card import TaskCard
 from shared.errors import InputError
 from shared.privacy.accounting import calibrate, epsilon
+from shared.privacy.banded import releases
 from shared.privacy.clip import STEPS
 from shared.privacy.mechanism import Mechanism
 
@@ -20,13 +21,19 @@ def mechanism_of(card: TaskCard) -> Mechanism:
     if sigma is None:
         if privacy.epsilon is None:
             raise InputError("[privacy] needs noise_multiplier or epsilon; give one.")
-        sigma = calibrate(privacy.epsilon, privacy.delta, privacy.sample_rate, releases_of(card), STEPS if exact else None)
-    return Mechanism(privacy.sample_rate, privacy.clip_norm, sigma, exact)
+        rate = min(1.0, privacy.bands * privacy.sample_rate)
+        sigma = calibrate(privacy.epsilon, privacy.delta, rate, releases_of(card), STEPS if exact else None)
+    return Mechanism(privacy.sample_rate, privacy.clip_norm, sigma, exact, privacy.bands)
+
+
+def sums_of(card: TaskCard) -> int:
+    """Return how many noised sums a site sends over the whole plan."""
+    return card.plan.rounds * card.plan.local_steps
 
 
 def releases_of(card: TaskCard) -> int:
-    """Return how many noised sums a site releases over the whole plan."""
-    return card.plan.rounds * card.plan.local_steps
+    """Return as how many releases the accountant takes them: as many as there are, or with bands one for every b."""
+    return releases(sums_of(card), card.privacy.bands)
 
 
 def epsilon_of_plan(card: TaskCard) -> float:

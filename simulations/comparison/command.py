@@ -84,6 +84,8 @@ def _asked(args: argparse.Namespace) -> Asked:
 
 
 def _compare(split: Split, asked: Asked, console: Console) -> dict[str, Any]:
+    if split.task.card.privacy.bands > 1:
+        raise InputError("compare: every method's rounds have noise of their own here; remove [privacy] bands from the card.")
     facts = {
         "digest": split.task.digest,
         "partition": asked.options.partition,

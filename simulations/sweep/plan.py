@@ -14,6 +14,7 @@ from shared.backbones.protocol import Position
 from shared.card import Name
 from shared.errors import InputError
 from shared.plan import Positive
+from shared.privacy.banded import MOST_BANDS
 from shared.toml import Table, digest, parse, read_text, shipped
 from simulations.options import MOST_SEEDS, MOST_SITES
 from simulations.partition import Scheme
@@ -45,13 +46,14 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Settings(Table):
     """What a simulation may differ in; a key that is absent leaves the card's own value, or the usual one.
 
-    The keys of `[prompt]` and `[plan]` are those of a task card.
+    The keys of `[prompt]`, `[privacy]` and `[plan]` are those of a task card.
     """
 
     sites: Annotated[int, Field(ge=1, le=MOST_SITES)] | None = None
     partition: Annotated[str, AfterValidator(_scheme)] | None = None
     split: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     epsilon: Annotated[float | str, PlainValidator(_epsilon)] | None = None
+    bands: Annotated[int, Field(ge=1, le=MOST_BANDS)] | None = None
     rows: Annotated[int, Field(ge=0, le=512)] | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
     position: Position | None = None

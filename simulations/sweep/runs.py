@@ -24,6 +24,7 @@ from simulations.sweep.plan import NONE, Cell, Settings, Sweep
 from simulations.synthetic import PREFIX
 
 PROMPT = ("rows", "layer", "position", "deep")
+PRIVACY = ("bands",)
 PLAN = ("optimizer", "learning_rate", "momentum", "local_steps", "local_learning_rate", "local_proximal")
 SHARED = ("backbone", "prompt", "tune", "labels", "template", "image")  # parts of a card on which hidden states hang
 
@@ -66,7 +67,7 @@ def changes_of(settings: Settings) -> Changes:
 def shaped(task: Task, settings: Settings) -> Task:
     """Return the card with the cell's keys of `[prompt]` and of the optimizer; raise `InputError` where no card can hold them."""
     raw, given = tomllib.loads(task.text), settings.given
-    for table, keys in (("prompt", PROMPT), ("plan", PLAN)):
+    for table, keys in (("prompt", PROMPT), ("privacy", PRIVACY), ("plan", PLAN)):
         raw.setdefault(table, {}).update({key: given[key] for key in keys if key in given})
     return task if raw == tomllib.loads(task.text) else Task.parse(tomli_w.dumps(raw), "the changed task card")
 

@@ -76,3 +76,17 @@ def test_a_site_that_does_not_fit_does_not_open(
     site_file.write_text(site_file.read_text().replace(old, new))
     with pytest.raises(error, match=said):
         open_hospital(load_site(site_file), task)
+
+
+def test_bands_ask_for_the_patients_names(site_file: Path, task: Task, prompt: Array) -> None:
+    card = Task.parse(task.text.replace("sample_rate = 0.5", "sample_rate = 0.25\nbands = 2"), "card.toml")
+    text = site_file.read_text().replace(task.digest, card.digest)
+    site_file.write_text(text.replace('patient = "who"\n', ""))
+    with pytest.raises(InputError, match=r"groups follow from patients' names; name their column in \[data\] patient"):
+        open_hospital(load_site(site_file), card)
+    site_file.write_text(text)
+    with closing(open_hospital(load_site(site_file), card)) as hospital:
+        for round_ in (1, 2):
+            hospital.respond(Request(card.digest, "run1", round_, prompt))
+    assert [event.releases for event in read_ledger(site_file.parent / "north.jsonl")] == [1, 0]
+    assert [file.suffix for file in sorted((site_file.parent / "north.carry").iterdir())] == [".npz", ".npz"]
