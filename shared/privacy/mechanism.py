@@ -10,7 +10,6 @@ from torch import Tensor
 
 from shared.privacy.accounting import MOST_NOISE, Release
 from shared.privacy.clip import LEAST_CLIP, MOST_CLIP, STEPS, clipped_sum
-from shared.privacy.float_path import float_release
 from shared.privacy.guarantee import NoisedSum
 from shared.privacy.integers import COORDINATES
 from shared.privacy.noise import add_noise
@@ -91,6 +90,8 @@ def release(gradients: Tensor, mechanism: Mechanism, stream: Stream) -> NoisedSu
         raise ValueError(f"{tuple(gradients.shape[1:])} are more than the {COORDINATES} coordinates that epsilon is proven for")
     if mechanism.exact:
         return add_noise(clipped_sum(gradients, mechanism.clip_norm), mechanism.noise_multiplier, stream)
+    from shared.privacy.float_path import float_release  # noqa: PLC0415 (Opacus takes a second to import)
+
     return float_release(gradients, mechanism.clip_norm, mechanism.noise_multiplier, stream)
 
 
