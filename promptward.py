@@ -129,9 +129,16 @@ def _run_by(module: str) -> Callable[[argparse.Namespace], int]:
     """Return what runs a command: a module's `run`, imported when the command is given."""
 
     def run(args: argparse.Namespace) -> int:
-        return int(importlib.import_module(module).run(args))
+        return int(_imported(module).run(args))
 
     return run
+
+
+def _imported(module: str) -> Any:
+    from shared.imports import unswept
+
+    with unswept():
+        return importlib.import_module(module)
 
 
 def _add(
@@ -147,9 +154,7 @@ def _add(
 
 
 def _simulate(args: argparse.Namespace) -> int:
-    from simulations.command import run
-
-    return run(args, STARTED)
+    return int(_imported("simulations.command").run(args, STARTED))
 
 
 def _join_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from server.deployment import Deployment, conduct
-from server.flower_link import FOLDER
+from server.deployment import FOLDER, Deployment, conduct
 from server.rule import rule_of
 from server.strategy import RosterStrategy, RoundSeen, Run, Start
 

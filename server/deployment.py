@@ -23,6 +23,8 @@ from shared.flower import log_quietly
 from shared.privacy.planned import mechanism_of
 from shared.prompt import Array
 
+FOLDER = "PROMPTWARD_RUN"  # the environment's name for the run directory, from `serve` to the ServerApp that Flower starts
+
 
 @dataclass(frozen=True)
 class Deployment:

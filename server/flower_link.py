@@ -26,12 +26,12 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from server.credentials import Credentials
+from server.deployment import FOLDER
 from shared import SILENT
 from shared.bundle import bundle, bundle_hash
 from shared.errors import RunError
 from shared.keys import PublicKey
 
-FOLDER = "PROMPTWARD_RUN"  # the environment's name for the run directory, from `serve` to the ServerApp that Flower starts
 STARTING = 60.0  # seconds that the SuperLink may take to answer
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from shared.backbones.loading import Options
 from shared.backbones.protocol import Backbone, Hidden, Images, Position, Readout, Records
 from shared.errors import InputError
+from shared.imports import unswept
 
 __all__ = ["Backbone", "Hidden", "Images", "Records", "fingerprint", "load_backbone", "locate"]
 
@@ -87,9 +88,6 @@ def load_backbone(
     Raises:
         InputError: missing model, wrong fingerprint, or a model of no family that is supported.
     """
-    import transformers  # noqa: PLC0415 (a second to import)
-
-    transformers.utils.logging.disable_progress_bar()
     folder = locate(source)
     found = fingerprint(folder)
     if found != expected:
@@ -97,9 +95,16 @@ def load_backbone(
             f"backbone '{source}': fingerprint is {found}, the card pins {expected}; "
             "install the model that the card names, or agree on a new card."
         )
-    family = family_of(model_type(folder), readout, source)
+    with unswept():
+        return _load(folder, family_of(model_type(folder), readout, source), Options(dtype, max_tokens, readout, position))
+
+
+def _load(folder: Path, family: Any, options: Options) -> Backbone:
+    import transformers  # noqa: PLC0415 (a second to import)
+
+    transformers.utils.logging.disable_progress_bar()
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    backbone: Backbone = family.load(folder, config, Options(dtype, max_tokens, readout, position))
+    backbone: Backbone = family.load(folder, config, options)
     return backbone
 
 

@@ -19,6 +19,7 @@ from shared.prompt import Array, PromptShape, initial_rows, random_rows
 from shared.reuse import PREFIX, trained_start
 from shared.windows import Windows
 
+BATCH = 64  # records in one pass: on a processor no slower a record than more of them, and a quarter of the memory of 256
 COSINE_SCALE = 20.0  # of a card that names no scale and whose labels are scored by cosines
 
 
@@ -54,6 +55,13 @@ class Scorer:
         cut = self.windows.cut(texts_of(records), self.backbone.tokenizer)
         hidden = self.backbone.below([window for own in cut for window in own], self.layer)  # states (W, T, D)
         return replace(hidden, windows=torch.tensor([len(own) for own in cut])) if len(hidden) > len(cut) else hidden
+
+    def prepared(self, hidden: Hidden) -> Hidden:
+        """Return what was read, made ready for many steps: several times as large, the same but for floating point.
+
+        Where the tensor holds changes of the model, everything above its layer may change, and nothing is made ready.
+        """
+        return hidden if self.tuning else self.backbone.prepared(hidden, self.layer)
 
     def logits(self, hidden: Hidden, prompt: Tensor) -> Tensor:
         """Return label scores (B, L) for a prompt (P+L, D), or one prompt per record (B, P+L, D).
@@ -96,21 +104,21 @@ class Scorer:
         return self.shape.rows if self.tuning is None else len(self.tuning.frozen)
 
     @torch.no_grad()
-    def embed(self, records: Records, rows: Tensor, batch: int = 256) -> Tensor:
+    def embed(self, records: Records, rows: Tensor, batch: int = BATCH) -> Tensor:
         """Return the pooled output (B, D) of records with the same prompt rows (P, D) for each."""
         hidden = self.backbone.below(records, self.layer)  # public texts, which are cut where they are too long
         pieces = [hidden[piece] for piece in pieces_of(hidden, self.most(batch))]
         return torch.cat([self.pooled(piece, rows.expand(len(piece), -1, -1)) for piece in pieces])
 
     @torch.no_grad()
-    def probabilities(self, hidden: Hidden, prompt: Tensor, batch: int = 256) -> Tensor:
+    def probabilities(self, hidden: Hidden, prompt: Tensor, batch: int = BATCH) -> Tensor:
         """Return label probabilities (B, L) without gradients."""
         if len(hidden) == 0:
             return torch.zeros(0, self.labels)
         pieces = pieces_of(hidden, self.most(batch))
         return torch.cat([self.logits(hidden[piece], prompt) for piece in pieces]).softmax(-1)
 
-    def record_gradients(self, hidden: Hidden, labels: Tensor, prompt: Tensor, batch: int = 128) -> Tensor:
+    def record_gradients(self, hidden: Hidden, labels: Tensor, prompt: Tensor, batch: int = BATCH) -> Tensor:
         """Return the gradient of each record's own cross-entropy for its prompt, (B, P+L, D).
 
         The prompt is one for all records (P+L, D), which is expanded per record, or one per record (B, P+L, D); the gradient for

@@ -43,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quorum", type=int, help="sites that must contribute to a round (default: the card's; 1 with missing sites)"
     )
+    parser.add_argument(
+        "--curve",
+        type=int,
+        default=6,
+        metavar="N",
+        help="score about N rounds on the test patients; the last is always scored, 1 is the last alone (default: 6)",
+    )
     parser.add_argument("--canaries", type=Path, metavar="FILE", help="the canary file of the card's audit site (docs/canaries.md)")
     parser.add_argument("--no-privacy", action="store_true", help="add no noise: for comparison only, shouted everywhere")
     parser.add_argument("--out", type=Path, help="run directory (default: runs/TASK-TIME)")

@@ -44,12 +44,10 @@ from shared.privacy.noise import add_noise
 from shared.privacy.sampling import Indices, poisson
 from shared.privacy.source import SimulationSource, Stream
 from shared.prompt import Array
-from shared.scoring import Scorer
+from shared.scoring import BATCH, Scorer
 from shared.wire import Request, pack_reply, sha256, unpack_reply
 from simulations.federation import EGRESS, LEDGER, Federation, Stopwatch, books, hospital, nodes, spent_by
 from simulations.grid import RUN_ID
-
-BATCH = 256  # records in one pass
 
 
 @dataclass(frozen=True)

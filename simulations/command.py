@@ -21,7 +21,7 @@ from shared.peft_format import save_prompt
 from shared.privacy.accounting import Spent, epsilon_of
 from shared.prompt import Array
 from simulations import batched, ray_engine
-from simulations.evaluate import score, score_own
+from simulations.evaluate import Pooled, Scores, score, score_own, score_pooled
 from simulations.federation import Federation, Stopwatch, prepare, run_seed
 from simulations.options import FILE, Changes, Options, usual_partition, varied
 from simulations.partition import Scheme
@@ -37,7 +37,6 @@ from simulations.table import closing_table
 LINES = "metrics.jsonl"
 HOLD = {"in-process": each, "batched": together, "ray": elsewhere}
 Train = Callable[[Federation, int, Path, Stopwatch, Callable[[RoundSeen], None]], tuple[Array, dict[str, Spent]]]
-SCORED = 6  # rounds of a seed that are scored for the learning curve
 
 
 def run(args: argparse.Namespace, started: float) -> int:
@@ -75,7 +74,8 @@ def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
         raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
     canaries = str(args.canaries.resolve()) if args.canaries else None
     missing = (args.dropout, args.stragglers, args.late_joiners)
-    options = Options(partition, args.seeds, args.split, not args.no_privacy, data, canaries, args.engine, *missing, args.actors)
+    named = (data, canaries, args.engine, *missing, args.actors, args.curve)
+    options = Options(partition, args.seeds, args.split, not args.no_privacy, *named)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     out = args.out or Path("runs") / f"{task.card.name}-{stamp}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -149,7 +149,9 @@ def simulate(
         with Display(console, rounds * options.seeds, federation.private) as display:
             display.begin(len(lines))
             for seed in range(options.seeds):
-                outcomes.append(_seed(federation, train, out, seed, lines, watch, display))
+                outcomes.append(
+                    _seed(federation, train, out, seed, lines, watch, Curve(federation, seed, out / LINES, display, options.curve))
+                )
         trained = time.perf_counter()
     timing = Timing(before - started, trained - before, trained - started, watch.seconds, rounds * options.seeds - len(lines))
     result = assemble(federation, options, outcomes, timing)
@@ -169,13 +171,13 @@ def _seed(
     seed: int,
     lines: Sequence[dict[str, Any]],
     watch: Stopwatch,
-    display: Display,
+    curve: "Curve",
 ) -> SeedOutcome:
-    curve, before = Curve(federation, seed, out / LINES, display), time.perf_counter()
+    before = time.perf_counter()
     prompt, spent = train(federation, seed, out, watch, curve.observe)
     seconds = time.perf_counter() - before
     earlier = [line for line in lines if line["seed"] == seed]
-    scores = score(prompt, federation.tests, federation.scorer)
+    scores = curve.final or score(prompt, federation.tests, federation.scorer)
     own = own_prompts(federation, seed, out, prompt)
     own_scores = score_own(own, federation.tests, federation.scorer) if own else None
     return SeedOutcome(seed, prompt, scores, spent, earlier + curve.lines, own, own_scores, None if earlier else seconds)
@@ -184,32 +186,39 @@ def _seed(
 class Curve:
     """Writes one line of metrics.jsonl a round; every few rounds the prompt is scored on the test patients."""
 
-    def __init__(self, federation: Federation, seed: int, path: Path, display: Display) -> None:
-        """Start with no line."""
+    def __init__(self, federation: Federation, seed: int, path: Path, display: Display, points: int) -> None:
+        """Start with no line; about `points` rounds will be scored."""
         self._federation, self._seed, self._path, self._display = federation, seed, path, display
-        self._every = max(1, federation.task.card.plan.rounds // SCORED)
+        self._every = max(1, federation.task.card.plan.rounds // points)
         self.lines: list[dict[str, Any]] = []
+        self.final: Scores | None = None  # of the last round's prompt, once it was seen
 
     def observe(self, seen: RoundSeen) -> None:
         """Write and show the line of one round."""
-        last = seen.state.round == self._federation.task.card.plan.rounds
-        scored = last or seen.state.round % self._every == 0
-        line = self._line(seen, scored)
+        line = self._line(seen, self._scores(seen))
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.lines.append(line)
         self._display.show(line)
 
-    def _line(self, seen: RoundSeen, scored: bool) -> dict[str, Any]:
+    def _scores(self, seen: RoundSeen) -> Pooled | None:
+        federation, number = self._federation, seen.state.round
+        if number == federation.task.card.plan.rounds:
+            self.final = score(seen.state.published, federation.tests, federation.scorer)
+            return self.final
+        if number % self._every:
+            return None
+        return score_pooled(seen.state.published, federation.tests, federation.scorer)
+
+    def _line(self, seen: RoundSeen, scores: Pooled | None) -> dict[str, Any]:
         federation = self._federation
-        scores = score(seen.state.published, federation.tests, federation.scorer) if scored else None
         return {
             "seed": self._seed,
             "round": seen.state.round,
             "pooled_auc": scores and scores.pooled_auc,
             "pooled_accuracy": scores and scores.pooled_accuracy,
             "mean_of_sites_accuracy": scores and scores.mean_of_sites_accuracy,
-            "epsilon_max": self._epsilon(seen.state.round) if scored and federation.private else None,
+            "epsilon_max": self._epsilon(seen.state.round) if scores and federation.private else None,
             "sites": len(seen.updates.keys() & set(federation.task.card.hospitals)),
             "left_out": dict(seen.left_out),
             "kept": dict(seen.kept),

@@ -5,7 +5,7 @@ Only simulations and a hospital's own people may compute these: they look at pat
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -41,13 +41,19 @@ class SiteScore:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores of one prompt on all sites' test patients."""
+class Pooled:
+    """Scores of one prompt on all sites' test patients: what a learning curve shows."""
 
     pooled_auc: float | None
     pooled_accuracy: float
-    pooled_balanced_accuracy: float
     mean_of_sites_accuracy: float
+
+
+@dataclass(frozen=True)
+class Scores(Pooled):
+    """The same with what is said of a run's last prompt."""
+
+    pooled_balanced_accuracy: float
     per_site: Mapping[str, SiteScore]
 
 
@@ -67,6 +73,11 @@ def score(prompt: Array, tests: Mapping[str, TestSet], scorer: Scorer) -> Scores
     return _scores(_guesses(torch.from_numpy(np.array(prompt)), tests, scorer), tests)
 
 
+def score_pooled(prompt: Array, tests: Mapping[str, TestSet], scorer: Scorer) -> Pooled:
+    """Score a prompt (P+L, D) as `score` does, without each site's own scores, which take as long as the model."""
+    return _pooled(_guesses(torch.from_numpy(np.array(prompt)), tests, scorer), tests)
+
+
 def score_own(prompts: Mapping[str, Array], tests: Mapping[str, TestSet], scorer: Scorer) -> Scores:
     """Score each site's own prompt (P+L, D) on that site's test records, and all sites' guesses pooled."""
     own = {name: torch.from_numpy(np.array(prompts[name])) for name in tests}
@@ -74,13 +85,23 @@ def score_own(prompts: Mapping[str, Array], tests: Mapping[str, TestSet], scorer
 
 
 def _scores(guesses: Mapping[str, NDArray[np.float32]], tests: Mapping[str, TestSet]) -> Scores:
-    per_site = {name: _site(guesses[name], test) for name, test in tests.items()}
-    every = np.concatenate(list(guesses.values()))
-    labels = np.concatenate([test.labels for test in tests.values()])
-    at_sites = [s.accuracy for s in per_site.values() if s.accuracy is not None]
+    every, labels = _joined(guesses, tests)
     right = every.argmax(1) == labels
     balanced = float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
-    return Scores(auc(every, labels), _accuracy(every, labels), balanced, float(np.mean(at_sites)), per_site)
+    per_site = {name: _site(guesses[name], test) for name, test in tests.items()}
+    return Scores(**asdict(_pooled(guesses, tests)), pooled_balanced_accuracy=balanced, per_site=per_site)
+
+
+def _pooled(guesses: Mapping[str, NDArray[np.float32]], tests: Mapping[str, TestSet]) -> Pooled:
+    every, labels = _joined(guesses, tests)
+    at_sites = [_accuracy(guesses[name], test.labels) for name, test in tests.items() if len(test.labels)]
+    return Pooled(auc(every, labels), _accuracy(every, labels), float(np.mean(at_sites)))
+
+
+def _joined(
+    guesses: Mapping[str, NDArray[np.float32]], tests: Mapping[str, TestSet]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    return np.concatenate([guesses[name] for name in tests]), np.concatenate([test.labels for test in tests.values()])
 
 
 def _guesses(prompt: torch.Tensor, tests: Mapping[str, TestSet], scorer: Scorer) -> dict[str, NDArray[np.float32]]:

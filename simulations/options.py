@@ -19,6 +19,7 @@ from simulations.synthetic import PREFIX, synthetic_study
 
 FILE = "simulation.json"
 MOST_SITES, MOST_SEEDS = 100_000, 1000
+SCORED = 6
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Options:
         engine: `in-process`, `batched` or `ray`.
         dropout, stragglers, late_joiners: see `schedule.Schedule`.
         actors: how many of Ray's actors; None: one for each core.
+        curve: about how many rounds of a seed are scored on the test patients; the last always is.
     """
 
     partition: str = "natural"
@@ -48,6 +50,7 @@ class Options:
     stragglers: float = 0.0
     late_joiners: float = 0.0
     actors: int | None = None
+    curve: int = SCORED
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -55,6 +58,8 @@ class Options:
         Scheme.parse(self.partition)
         if not 1 <= self.seeds <= MOST_SEEDS:
             raise InputError(f"--seeds {self.seeds}: the number of repetitions is between 1 and {MOST_SEEDS}.")
+        if self.curve < 1:
+            raise InputError(f"--curve {self.curve}: give the number of rounds to score, at least 1: the last.")
         if self.actors is not None and (self.engine != "ray" or self.actors < 1):
             raise InputError(f"--actors {self.actors}: give the number of Ray's actors, at least 1, with --engine ray.")
         if not 0 <= self.split < 2**32:

@@ -1,6 +1,6 @@
 """Where a simulation holds its sites' patients: which hidden states an engine needs, and in which process."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -14,17 +14,21 @@ from simulations.study import SitePatients
 Patients = Mapping[str, SitePatients]
 Held = tuple[Mapping[str, Pool], Mapping[str, TestSet]]
 Hold = Callable[[Patients, Scorer], Held]
+MOST = 2**27  # bytes of hidden states as they are read that are still kept four times as large: of 2,000 texts of 40 tokens, say
 
 
 def each(sites: Patients, scorer: Scorer) -> Held:
     """Read every site's records by themselves, as its hospital would."""
-    return {name: pool(patients.train, scorer) for name, patients in sites.items()}, _tests(sites, scorer)
+    read = _prepared([scorer.read(part.records) for site in sites.values() for part in (site.train, site.test)], scorer)
+    trained, tested = dict(zip(sites, read[::2], strict=True)), dict(zip(sites, read[1::2], strict=True))
+    pools = {name: pool_of(site.train, trained[name]) for name, site in sites.items()}
+    return pools, {name: test_set_of(site.train, site.test, tested[name]) for name, site in sites.items()}
 
 
 def together(sites: Patients, scorer: Scorer) -> Held:
     """Read all sites' records in one go, for the batched engine: each site's hidden states are a part of one tensor."""
-    trained = scorer.read(joined([site.train.records for site in sites.values()]))
-    tested = scorer.read(joined([site.test.records for site in sites.values()]))
+    parts = [site.train.records for site in sites.values()], [site.test.records for site in sites.values()]
+    trained, tested = _prepared([scorer.read(joined(part)) for part in parts], scorer)
     pools, tests, a, b = {}, {}, 0, 0
     for name, site in sites.items():
         n, m = len(site.train.records), len(site.test.records)
@@ -66,6 +70,11 @@ class LazyPools(Mapping[str, Pool]):
     def __len__(self) -> int:
         """The number of sites."""
         return len(self._sites)
+
+
+def _prepared(read: Sequence[Hidden], scorer: Scorer) -> Sequence[Hidden]:
+    """Make what was read ready for many steps, unless it is so much that memory is worth more than the steps."""
+    return read if sum(hidden.states.nbytes for hidden in read) > MOST else [scorer.prepared(hidden) for hidden in read]
 
 
 def _tests(sites: Patients, scorer: Scorer) -> Mapping[str, TestSet]:

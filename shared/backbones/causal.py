@@ -105,6 +105,10 @@ class Causal:
         read = self._lower if self.position == "before" else self._keys
         return Hidden(torch.cat([read(piece, layer) for piece in torch.split(ids, batch)]), mask)
 
+    def prepared(self, hidden: Hidden, layer: int) -> Hidden:
+        """Return the states as they are."""
+        return hidden
+
     def above(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
         """Run the layers from `layer` on; return the text's last states (B, T, D), or for a prompt after it the rows' (B, P, D)."""
         every = per_layer(rows, hidden.states.dtype)  # (B, n, P, D)

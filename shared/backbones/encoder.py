@@ -4,7 +4,7 @@ Letters in shape comments: B records, T text tokens, P prompt rows, D hidden siz
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from shared.backbones.loading import Options, choose, load_model
 from shared.backbones.protocol import Backbone, Hidden, Readout, Records
 from shared.backbones.text import blocked, load_tokenizer, tokens_of
 from shared.errors import InputError
-from shared.late import last_layer
+from shared.late import last_layer, widened
 
 # Their positions count from the padding's number on.
 SHIFTED = ("roberta", "xlm-roberta", "camembert")
@@ -80,6 +80,15 @@ class Encoder:
             return Hidden(torch.zeros(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.long))
         return self._read(*tokens_of(self.tokenizer, records, self.max_tokens), layer, batch)
 
+    def prepared(self, hidden: Hidden, layer: int) -> Hidden:
+        """Return the states with their query, key and value (B, T, 4 D) where the prompt enters the last layer."""
+        if not self._late(layer) or self.readout == "pooler":
+            return hidden
+        states = hidden.states.new_empty(*hidden.states.shape[:2], 4 * self.dim)  # (B, T, 4 D)
+        for new, old in zip(torch.split(states, 64), torch.split(hidden.states, 64), strict=True):
+            new.copy_(widened(self.layers[layer], old))
+        return replace(hidden, states=states)
+
     def above(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
         """Run the layers from `layer` on with prompt rows (B, P, D) in front; return the text's last states (B, T, D).
 
@@ -87,7 +96,7 @@ class Encoder:
         (B, L-layer, P, D) are new rows in every layer.
         """
         every = per_layer(rows, hidden.states.dtype)  # (B, n, P, D)
-        if layer == self.depth - 1 > 0:
+        if self._late(layer):
             mask = _with_rows(hidden.mask, every)
             return last_layer(self.body.encoder.layer[layer], every[:, 0], hidden.states, blocked(mask, every.dtype))
         return self._all(hidden, every, layer)[:, every.shape[2] :]
@@ -114,8 +123,16 @@ class Encoder:
 
     @torch.no_grad()
     def _read(self, ids: Tensor, mask: Tensor, layer: int, batch: int = 64) -> Hidden:
-        pieces = [self._lower(i, m, layer) for i, m in zip(torch.split(ids, batch), torch.split(mask, batch), strict=True)]
-        return Hidden(torch.cat(pieces), mask)
+        """Read texts of like length together; where a text has padding, its states are zero."""
+        lengths = mask.sum(1)  # (B,)
+        states = self.word_vectors.new_zeros(*ids.shape, self.dim)  # (B, T, D)
+        for index in torch.split(lengths.argsort(stable=True), batch):
+            longest = int(lengths[index].max())
+            states[index, :longest] = self._lower(ids[index, :longest], mask[index, :longest], layer)
+        return Hidden(states, mask)
+
+    def _late(self, layer: int) -> bool:
+        return layer == self.depth - 1 > 0
 
     def _lower(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
         words = self.body.embeddings.word_embeddings(ids)  # (B, T, D)

@@ -22,7 +22,8 @@ Position = Literal["before", "after"]
 class Hidden:
     """What is known of records below the prompt's layer: ``states (B, T, F)`` and ``mask (B, T)`` of real tokens.
 
-    F is the hidden size, or for a text that stands before its prompt the width of its cached keys and values.
+    F is the hidden size; for a text that stands before its prompt the width of its cached keys and values; four times the hidden
+    size where the last layer was `prepared`.
     ``at (B,)`` is the token that is read out, where the text says which.
     Where a record is longer than the model reads, each of its windows (`shared.windows`) has a place along the first axis, and
     ``windows (B,)`` counts them; None: every record has one.
@@ -57,9 +58,9 @@ class Hidden:
 
     @staticmethod
     def together(parts: "Sequence[Hidden]") -> "Hidden":
-        """Return the records of all parts, which are padded to one length."""
+        """Return the records of all parts, which are padded to one length; what `part` cut is not copied."""
         at = [part.at for part in parts if part.at is not None]
-        states, mask = torch.cat([part.states for part in parts]), torch.cat([part.mask for part in parts])
+        states, mask = _joined([part.states for part in parts]), torch.cat([part.mask for part in parts])
         windows = torch.cat([part.counts for part in parts])
         return Hidden(states, mask, torch.cat(at) if at else None, _unless_single(windows))
 
@@ -99,6 +100,17 @@ class Hidden:
         before = self.counts.cumsum(0) - self.counts  # (B,)
         new = windows.cumsum(0) - windows  # (b,)
         return torch.repeat_interleave(before[index] - new, windows) + torch.arange(int(windows.sum()))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return parts (b, ...) one behind the other, (B, ...): a view where they lie so in memory, else a copy."""
+    first, *later = kept = [part for part in parts if len(part)] or [parts[0]]
+    ends = [part.data_ptr() + part.nbytes for part in kept]
+    behind = all(part.is_contiguous() and part.data_ptr() == end for part, end in zip(later, ends, strict=False))
+    same = all(part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() for part in later)
+    if not (first.is_contiguous() and behind and same):
+        return torch.cat(kept)
+    return first.as_strided((sum(len(part) for part in kept), *first.shape[1:]), first.stride())
 
 
 def _unless_single(windows: Tensor | None) -> Tensor | None:
@@ -160,6 +172,9 @@ class Backbone(Protocol):
 
     def below(self, records: Records, layer: int, batch: int = 64) -> Hidden:
         """Return what enters layer `layer`; every record is computed by itself (padding is masked)."""
+
+    def prepared(self, hidden: Hidden, layer: int) -> Hidden:
+        """Return the states of `below` with whatever else above them knows no prompt: for more memory, less work in `above`."""
 
     def above(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
         """Run the layers from `layer` on with prompt rows; return the records' last states (B, T, D), without the rows'.

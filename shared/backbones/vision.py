@@ -92,6 +92,10 @@ class Vision:
         states = torch.cat([self._lower(piece, layer) for piece in torch.split(pixels, batch)])  # (B, T, D)
         return Hidden(states, torch.ones(states.shape[:2], dtype=torch.long))
 
+    def prepared(self, hidden: Hidden, layer: int) -> Hidden:
+        """Return the states as they are."""
+        return hidden
+
     def above(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
         """Run the layers from `layer` on with rows in front; return the image's states (B, T, D) after the last norm."""
         every = per_layer(rows, hidden.states.dtype)  # (B, n, P, D)

@@ -12,7 +12,6 @@ from shared.privacy import banded
 from shared.privacy.accounting import MOST_NOISE, Release
 from shared.privacy.banded import Carry
 from shared.privacy.clip import LEAST_CLIP, MOST_CLIP, STEPS, Integers, clipped_rows, clipped_sum
-from shared.privacy.float_path import float_release
 from shared.privacy.guarantee import ClippedSum, NoisedSum
 from shared.privacy.integers import COORDINATES
 from shared.privacy.noise import add_noise
@@ -108,6 +107,8 @@ def release(gradients: Tensor, mechanism: Mechanism, stream: Stream) -> NoisedSu
         raise ValueError(f"{tuple(gradients.shape[1:])} are more than the {COORDINATES} coordinates that epsilon is proven for")
     if mechanism.exact:
         return add_noise(clipped_sum(gradients, mechanism.clip_norm), mechanism.noise_multiplier, stream)
+    from shared.privacy.float_path import float_release  # noqa: PLC0415 (Opacus takes a second to import)
+
     return float_release(gradients, mechanism.clip_norm, mechanism.noise_multiplier, stream)
 
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from shared.backbone import Backbone, fingerprint, load_backbone, locate
+from shared.backbone import Backbone, Hidden, fingerprint, load_backbone, locate
+from shared.backbones.tuning import tuning_of
 from shared.card import Task
 from shared.errors import InputError
 from shared.scoring import Scorer
@@ -111,3 +113,41 @@ def test_the_last_layers_fast_path_equals_the_models_own_layer(backbone: Backbon
         (states * weight).sum().backward()
         found.append((states * hidden.mask.unsqueeze(-1), rows.grad))
     torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("readout", ["mean", "cls"])
+def test_a_prepared_layer_gives_the_same_scores_and_gradients(scorer: Scorer, readout: str) -> None:
+    """What knows no prompt is computed once: padded records, an empty set and a subset included."""
+    late = replace(scorer, layer=2, backbone=replace(scorer.backbone, readout=readout))  # type: ignore[type-var]
+    plain, wide = late.read(TEXTS), late.prepared(late.read(TEXTS))
+    assert wide.states.shape[2] == 4 * plain.states.shape[2]
+    prompt = torch.randn(4, 16, generator=torch.Generator().manual_seed(4))
+    labels = torch.tensor([0, 1, 1, 0])
+    for index in (torch.arange(4), torch.tensor([3, 0]), torch.tensor([], dtype=torch.long)):
+        torch.testing.assert_close(late.probabilities(wide[index], prompt), late.probabilities(plain[index], prompt))
+        found = [late.record_gradients(of[index], labels[index], prompt) for of in (wide, plain)]
+        torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-4)
+    assert len(late.prepared(late.read([]))) == 0
+
+
+def test_nothing_is_prepared_below_other_layers_and_for_what_changes_the_model(scorer: Scorer) -> None:
+    assert scorer.layer == 1
+    hidden = scorer.read(TEXTS)
+    assert scorer.prepared(hidden) is hidden
+    pooler = replace(scorer, layer=2, backbone=replace(scorer.backbone, readout="pooler"))  # type: ignore[type-var]
+    assert pooler.prepared(hidden) is hidden
+    tuning = tuning_of(scorer.backbone, "lora", 2, 2, 4.0, torch.zeros(2, 16))
+    assert replace(scorer, layer=2, tuning=tuning).prepared(hidden) is hidden
+
+
+def test_parts_in_their_order_are_the_whole_and_others_a_copy(backbone: Backbone) -> None:
+    hidden = backbone.below(TEXTS, 1)
+    a, nobody, b = hidden.part(0, 3), hidden.part(3, 3), hidden.part(3, 4)
+    whole, turned = Hidden.together([a, nobody, b]), Hidden.together([b, nobody, a])
+    assert whole.states.data_ptr() == hidden.states.data_ptr()
+    assert torch.equal(whole.states, hidden.states)
+    assert torch.equal(turned.states, hidden.states[[3, 0, 1, 2]])
+    apart = Hidden.together([a, replace(b, states=b.states.clone())])
+    assert apart.states.data_ptr() != hidden.states.data_ptr()
+    assert torch.equal(apart.states, hidden.states)
+    assert Hidden.together([nobody, nobody]).states.shape == (0, *hidden.states.shape[1:])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 import promptward
 from client.ledger import read_ledger
 from client.round import LocalPlan, Pool, answer, pool_of
+from shared.backbone import Hidden
 from shared.card import Task
 from shared.peft_format import load_prompt
 from shared.privacy.mechanism import Mechanism, without_privacy
 from shared.privacy.source import SimulationSource
 from shared.prompt import Array
 from shared.scoring import Scorer
+from simulations import pools as pools_of_sites
 from simulations.batched import answers, stack
 from tests.conftest import card_text, make_cohort
 
@@ -65,7 +68,10 @@ def test_every_site_sends_what_it_would_send_alone(
 
 def test_a_patient_who_is_not_finite_counts_as_nobody(pools: dict[str, Pool], prompt: Array, scorer: Scorer) -> None:
     stacked = stack(pools)
-    stacked.pool.hidden.states[stacked.pool.records[3][0]] = torch.nan
+    states = stacked.pool.hidden.states.clone()  # the sites' own stay as they are
+    states[stacked.pool.records[3][0]] = torch.nan
+    hidden = replace(stacked.pool.hidden, states=states)
+    stacked = replace(stacked, pool=replace(stacked.pool, hidden=hidden))
     plan = LocalPlan(Mechanism(1.0, 1.0, 3.0), 1, 0.5, 5.0)
     found = answers(stacked, [0], prompt, plan, scorer, SOURCE, "seed0", 1)[0]
     alone = answer(pools["A"], prompt, plan, scorer, SOURCE, "seed0", "A", 1)  # with that patient
@@ -104,6 +110,29 @@ def test_the_batched_engine_goes_on_where_it_was_stopped(home: Path) -> None:
     assert [event.round for event in read_ledger(home / "half" / "ledgers" / "seed0" / "site-01" / "ledger.jsonl")] == [
         *range(1, 7)
     ]
+
+
+@pytest.mark.parametrize("engine", ["in-process", "batched"])
+def test_what_is_computed_once_changes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    """The last layer with and without the text's query, key and value kept ready, in training and in scores."""
+    text = (home / "card.toml").read_text()
+    (home / "card.toml").write_text(text.replace("layer = 1", "layer = 2").replace("rounds = 6", "rounds = 2"))
+    found, ready = [], []
+    prepared = Scorer.prepared
+
+    def seen(self: Scorer, hidden: Hidden) -> Hidden:
+        ready.append(prepared(self, hidden).states.shape[2] / hidden.states.shape[2])
+        return prepared(self, hidden)
+
+    monkeypatch.setattr(Scorer, "prepared", seen)
+    for most, out in ((pools_of_sites.MOST, "ready"), (0, "plain")):
+        monkeypatch.setattr(pools_of_sites, "MOST", most)
+        simulate(engine, out)
+        lines = [json.loads(line) for line in (home / out / "metrics.jsonl").read_text().splitlines()]
+        found.append((load_prompt(Path(out, "prompt"))[0], [line["pooled_auc"] for line in lines]))
+    assert set(ready) == {4.0}
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-4)
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-2)
 
 
 def test_more_sites_than_patients_are_told_of_made_up_ones(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

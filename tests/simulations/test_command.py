@@ -76,6 +76,20 @@ def test_a_run_directory_is_whole_and_true(home: Path, capsys: pytest.CaptureFix
         assert name in page
 
 
+@pytest.mark.parametrize(("points", "scored"), [(1, [6]), (3, [2, 4, 6]), (99, [1, 2, 3, 4, 5, 6])])
+def test_the_curve_has_as_many_points_as_asked_for(
+    home: Path, capsys: pytest.CaptureFixture[str], points: int, scored: list[int]
+) -> None:
+    assert simulate("--curve", str(points)) == 0
+    result, lines = result_of(home / "run"), lines_of(home / "run")
+    assert [line["round"] for line in lines if line["pooled_auc"] is not None] == scored
+    assert [line["round"] for line in lines if line["epsilon_max"] is not None] == scored
+    assert lines[-1]["mean_of_sites_accuracy"] == result["metrics"]["mean_of_sites_accuracy"]["mean"]
+    assert capsys.readouterr().err.count("mean-of-sites accuracy") == len(scored)
+    assert "Learning curve" in (home / "run/report.html").read_text()
+    assert json.loads((home / "run/simulation.json").read_text())["curve"] == points  # for --resume
+
+
 @pytest.mark.parametrize("stop", [1, 4, 8])
 def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_numbers(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stop: int
@@ -182,6 +196,7 @@ def test_the_sum_says_that_it_is_the_sum(home: Path) -> None:
         (["--aggregation", "krum", "--tolerate", "1", *FIVE], "'krum' prefers a site that adds no noise and lies"),
         (["--partition", "dirichlet:no"], "--partition 'dirichlet:no' is not known"),
         (["--data", "absent.toml"], "absent.toml: there is no such file; check the path."),
+        (["--curve", "0"], "--curve 0: give the number of rounds to score, at least 1: the last."),
         (["--split", "-1"], "--split -1: the seed of the split"),
         (["--resume", "nowhere"], "this is not a simulation's folder"),
     ],

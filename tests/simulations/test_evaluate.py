@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from simulations.evaluate import auc, auc_interval, mean_interval, wilson
+from shared.card import Task
+from shared.prompt import Array
+from shared.scoring import Scorer
+from simulations.evaluate import Pooled, auc, auc_interval, mean_interval, score, score_pooled, wilson
+from simulations.evaluate import test_set as sites_test_set
+from tests.conftest import make_cohort
 
 
 def pairs(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -15,6 +20,15 @@ def test_auc_is_the_share_of_pairs_in_order() -> None:
     scores, labels = random.integers(0, 9, 60) / 9, random.integers(0, 2, 60)
     found = auc(np.stack([1 - scores, scores], 1).astype(np.float32), labels)
     assert found == pytest.approx(pairs(scores, labels), abs=1e-9)
+
+
+def test_the_curves_scores_are_those_of_the_whole(task: Task, scorer: Scorer, prompt: Array) -> None:
+    cohorts = {"A": make_cohort(task, 9, 1), "B": make_cohort(task, 1, 2), "C": make_cohort(task, 14, 3)}
+    tests = {name: sites_test_set(cohort, cohort, scorer) for name, cohort in cohorts.items()}
+    whole = score(prompt, tests, scorer)
+    assert score_pooled(prompt, tests, scorer) == Pooled(
+        whole.pooled_auc, whole.pooled_accuracy, float(np.mean([site.accuracy for site in whole.per_site.values()]))
+    )
 
 
 def test_one_class_has_no_auc() -> None:

@@ -124,7 +124,7 @@ def test_a_site_that_is_missing_moves_when_it_pays(home: Path) -> None:
 
 
 def test_the_gain_is_paired_by_seed() -> None:
-    own, shared = ([Scores(None, 0.5, 0.5, mean, {}) for mean in means] for means in ((0.8, 0.9, 0.7), (0.7, 0.8, 0.6)))
+    own, shared = ([Scores(None, 0.5, mean, 0.5, {}) for mean in means] for means in ((0.8, 0.9, 0.7), (0.7, 0.8, 0.6)))
     found = gain(own, shared)
     assert found["mean"] == pytest.approx(0.1)
     assert found["ci95_over_seeds"] == pytest.approx([0.1, 0.1])  # seeds differ, the difference does not
