@@ -10,6 +10,7 @@ from typing import Any
 
 from shared.backbones.loading import Options
 from shared.backbones.protocol import Backbone, Hidden, Images, Position, Readout, Records
+from shared.device import require_device
 from shared.errors import InputError
 
 __all__ = ["Backbone", "Hidden", "Images", "Records", "fingerprint", "load_backbone", "locate"]
@@ -73,6 +74,7 @@ def load_backbone(
     max_tokens: int = 128,
     readout: Readout | None = None,
     position: Position = "before",
+    device: str = "cpu",
 ) -> Backbone:
     """Check and load a backbone; the same arguments give the same object, so that one process holds it once.
 
@@ -83,13 +85,15 @@ def load_backbone(
         max_tokens: longer texts are cut.
         readout: what is read of a record; None: as the family does.
         position: prompt rows before or after the record.
+        device: `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        InputError: missing model, wrong fingerprint, or a model of no family that is supported.
+        InputError: missing model or device, wrong fingerprint, or a model of no family that is supported.
     """
     import transformers  # noqa: PLC0415 (a second to import)
 
     transformers.utils.logging.disable_progress_bar()
+    require_device(device)
     folder = locate(source)
     found = fingerprint(folder)
     if found != expected:
@@ -99,7 +103,7 @@ def load_backbone(
         )
     family = family_of(model_type(folder), readout, source)
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    backbone: Backbone = family.load(folder, config, Options(dtype, max_tokens, readout, position))
+    backbone: Backbone = family.load(folder, config, Options(dtype, max_tokens, readout, position, device))
     return backbone
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import tomli_w
 
 from shared.card import Task
+from shared.device import require_device
 from shared.errors import InputError
 from shared.plan import NEED_TOLERATE
 from simulations.chest import chest_study
@@ -35,6 +36,7 @@ class Options:
         engine: `in-process`, `batched` or `ray`.
         dropout, stragglers, late_joiners: see `schedule.Schedule`.
         actors: how many of Ray's actors; None: one for each core.
+        device: where the model runs: `cpu`, `cuda` or `cuda:N`.
     """
 
     partition: str = "natural"
@@ -48,6 +50,7 @@ class Options:
     stragglers: float = 0.0
     late_joiners: float = 0.0
     actors: int | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -57,6 +60,8 @@ class Options:
             raise InputError(f"--seeds {self.seeds}: the number of repetitions is between 1 and {MOST_SEEDS}.")
         if self.actors is not None and (self.engine != "ray" or self.actors < 1):
             raise InputError(f"--actors {self.actors}: give the number of Ray's actors, at least 1, with --engine ray.")
+        if require_device(self.device) != "cpu" and self.engine == "ray":
+            raise InputError(f"--device {self.device}: Ray's actors compute on cpu; take --engine batched.")
         if not 0 <= self.split < 2**32:
             raise InputError(f"--split {self.split}: the seed of the split is between 0 and {2**32 - 1}.")
 

@@ -77,7 +77,7 @@ class Encoder:
         A text is cut to `max_tokens` tokens. Every record is computed on its own tokens only (padding is masked).
         """
         if len(records) == 0:  # a hospital without patients is a hospital
-            return Hidden(torch.zeros(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.long))
+            return Hidden(torch.zeros(0, 0, self.dim, device=self.model.device), torch.zeros(0, 0, dtype=torch.long))
         return self._read(*tokens_of(self.tokenizer, records, self.max_tokens), layer, batch)
 
     def above(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
@@ -114,8 +114,9 @@ class Encoder:
 
     @torch.no_grad()
     def _read(self, ids: Tensor, mask: Tensor, layer: int, batch: int = 64) -> Hidden:
-        pieces = [self._lower(i, m, layer) for i, m in zip(torch.split(ids, batch), torch.split(mask, batch), strict=True)]
-        return Hidden(torch.cat(pieces), mask)
+        both = zip(torch.split(ids, batch), torch.split(mask, batch), strict=True)
+        device = self.model.device
+        return Hidden(torch.cat([self._lower(i.to(device), m.to(device), layer) for i, m in both]), mask)
 
     def _lower(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
         words = self.body.embeddings.word_embeddings(ids)  # (B, T, D)
@@ -138,7 +139,7 @@ class Encoder:
     def _embed(self, words: Tensor) -> Tensor:
         """Add positions and token types: (B, T, D) -> (B, T, D)."""
         first = self.model.config.pad_token_id + 1 if self.model.config.model_type in SHIFTED else 0
-        positions = torch.arange(first, first + words.shape[1]).unsqueeze(0)  # (1, T)
+        positions = torch.arange(first, first + words.shape[1], device=words.device).unsqueeze(0)  # (1, T)
         return self.body.embeddings(inputs_embeds=words, position_ids=positions)  # type: ignore[no-any-return]
 
 
