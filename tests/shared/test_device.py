@@ -106,7 +106,8 @@ def test_what_cards_can_say_leaves_no_tensor_on_the_cpu(name: str, task: Task, f
     for table, keys in VARIANTS[name].items():
         raw[table] = raw.get(table, {}) | keys
     card = Task.parse(tomli_w.dumps(raw), "varied.toml")
-    texts = [text * (1 + n % 2) for n, text in enumerate(make_cohort(task, 4, seed=1).records)]
+    texts = [" ".join([text] * (1 + 2 * (n % 2))) for n, text in enumerate(make_cohort(task, 4, seed=1).records)]
+    assert (build(card.card)[0].read(texts).windows is not None) == (name == "windows")
     compare(work(card, texts, far), work(card, texts, "cpu"), "far")
 
 
