@@ -37,7 +37,7 @@ def machine_checks(it: Examined) -> list[Check]:
 
 def bytes_of_run(it: Examined) -> int:
     """Return about how many bytes the whole plan writes beside the ledger."""
-    plan, tensor = it.task.card.plan, math.prod(build(it.task.card)[0].shape.shape) * 4
+    plan, tensor = it.task.card.plan, math.prod(build(it.task.card, it.site.device)[0].shape.shape) * 4
     return int(plan.rounds * (BASE64 * tensor + LINES) + KEPT * tensor)
 
 

@@ -9,7 +9,7 @@ from client.policy import Policy, Proposal, agree
 from client.round import LocalPlan
 from shared.errors import PromptwardError
 from shared.findings import Check, Finding
-from shared.model_check import file_findings, load_findings
+from shared.model_check import device_findings, file_findings, load_findings
 from shared.privacy.accounting import COARSE, FINE, Release, epsilon_of
 from shared.room import memory_findings
 from shared.scoring import build
@@ -32,7 +32,8 @@ def terms_checks(it: Examined) -> list[Check]:
         Check("budget", lambda: budget_findings(it.policy, it.proposal, it.events), needs=("card", "ledger")),
         Check("model files", lambda: file_findings(it.task.card), needs=("card",)),
         Check("memory", lambda: memory_findings(it.task.card, _records(it)), needs=("model files",)),
-        Check("model", lambda: load_findings(it.task.card), needs=("memory",)),
+        Check("device", lambda: device_findings(it.site.device)),
+        Check("model", lambda: load_findings(it.task.card, it.site.device), needs=("memory", "device")),
         Check("texts", lambda: _texts(it), needs=("mapping", "model")),
     ]
 
@@ -98,7 +99,7 @@ def _texts(it: Examined) -> Iterator[Finding]:
     card, texts = it.task.card, it.patients.texts
     if card.template is None or not texts:
         return
-    tokenizer, most = build(card)[0].backbone.tokenizer, card.backbone.max_tokens
+    tokenizer, most = build(card, it.site.device)[0].backbone.tokenizer, card.backbone.max_tokens
     long = [text for text, tokens in zip(texts, lengths(tokenizer, texts), strict=True) if tokens > most]
     said = f"{len(long)} of {len(texts)} training records have more than [backbone] max_tokens {most}"
     if not long:

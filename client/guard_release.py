@@ -79,7 +79,7 @@ def _part(task: Task, ledger: Ledger) -> str:
 
 
 def _start(site: SiteFile, task: Task, part: str) -> Start:
-    scorer, initial = build(task.card)
+    scorer, initial = build(task.card, site.device)
     return Start(task.card, scorer, initial, _patients(site, task, scorer, part))
 
 

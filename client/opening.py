@@ -21,6 +21,7 @@ from client.shelf import Shelf
 from client.site import SiteFile
 from shared.canaries import read_canaries, require_bound
 from shared.card import Task, TaskCard
+from shared.device import enough_memory
 from shared.errors import InputError
 from shared.privacy.mechanism import Mechanism
 from shared.privacy.planned import mechanism_of
@@ -51,7 +52,7 @@ def open_hospital(site: SiteFile, task: Task, source: Source | None = None) -> H
 
     Raises:
         RunError: another process has this site open; nothing was read yet.
-        InputError: the table, the backbone or the ledger is not as it should be, or the site is not on the card's roster.
+        InputError: table, device, backbone or ledger is not as it should be, or the site is not on the card's roster.
         RefusedError: the policy does not allow the card.
     """
     if site.site not in task.card.plan.sites:
@@ -118,8 +119,9 @@ def _patients(site: SiteFile, task: Task, source: Source) -> _Parts:
             "name their column in [data] patient."
         )
     patients = cohort_of(site.data, read_rows(site.data.path), task.card)
-    scorer, _ = build(task.card)
-    return _Parts(pool(patients, scorer), scorer, source, answer)
+    with enough_memory(site.device):
+        scorer, _ = build(task.card, site.device)
+        return _Parts(pool(patients, scorer), scorer, source, answer)
 
 
 def _canaries(site: SiteFile, file: Path, task: Task, source: Source) -> _Parts:

@@ -130,7 +130,7 @@ def opted_in(site: SiteFile, task: Task) -> None:
 
 def _kinds(site: SiteFile, task: Task, prompt: Array) -> NDArray[np.int64]:
     """Return who of the test patients is read rightly and who wrongly (N,)."""
-    scorer, _ = build(task.card)
+    scorer, _ = build(task.card, site.device)
     if prompt.shape != scorer.shape.shape or prompt.dtype != np.float32 or not np.isfinite(prompt).all():
         raise InputError(f"the prompt is not a finite float32 array of the card's shape {scorer.shape.shape}; name another folder.")
     return outcomes(test_patients(site, task, scorer), prompt, scorer)

@@ -10,6 +10,7 @@ from client.policy import Policy
 from client.records import ColumnMap
 from client.scan import ScanPolicy
 from shared.card import Sha256
+from shared.device import PATTERN
 from shared.errors import InputError
 from shared.plan import Positive, SiteName
 from shared.privacy.accounting import MOST_NOISE
@@ -112,6 +113,7 @@ class SiteFile(Table):
 
     schema_version: Literal[1] = Field(alias="schema")
     site: SiteName
+    device: Annotated[str, StringConstraints(pattern=PATTERN)] = "cpu"  # where the frozen model runs, see `shared.device`
     table: DataTable | None = Field(default=None, alias="data")  # a hospital has [data] or [images], an audit site [canaries]
     images: ImagesTable | None = None
     canaries: CanaryFile | None = None

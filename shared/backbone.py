@@ -10,6 +10,7 @@ from typing import Any
 
 from shared.backbones.loading import Options
 from shared.backbones.protocol import Backbone, Hidden, Images, Position, Readout, Records
+from shared.device import require_device
 from shared.errors import InputError
 from shared.imports import unswept
 
@@ -74,6 +75,7 @@ def load_backbone(
     max_tokens: int = 128,
     readout: Readout | None = None,
     position: Position = "before",
+    device: str = "cpu",
 ) -> Backbone:
     """Check and load a backbone; the same arguments give the same object, so that one process holds it once.
 
@@ -84,10 +86,12 @@ def load_backbone(
         max_tokens: longer texts are cut.
         readout: what is read of a record; None: as the family does.
         position: prompt rows before or after the record.
+        device: `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        InputError: missing model, wrong fingerprint, or a model of no family that is supported.
+        InputError: missing model or device, wrong fingerprint, or a model of no family that is supported.
     """
+    require_device(device)
     folder = locate(source)
     found = fingerprint(folder)
     if found != expected:
@@ -96,7 +100,7 @@ def load_backbone(
             "install the model that the card names, or agree on a new card."
         )
     with unswept():
-        return _load(folder, family_of(model_type(folder), readout, source), Options(dtype, max_tokens, readout, position))
+        return _load(folder, family_of(model_type(folder), readout, source), Options(dtype, max_tokens, readout, position, device))
 
 
 def _load(folder: Path, family: Any, options: Options) -> Backbone:

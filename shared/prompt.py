@@ -60,7 +60,7 @@ def initial_rows(backbone: Backbone, count: int, layer: int, init: str) -> Tenso
     if count == 0:
         return torch.zeros(0, backbone.dim)
     if init.startswith("text:"):
-        states = backbone.own_states(init.removeprefix("text:"), layer)  # (n, D)
+        states = backbone.own_states(init.removeprefix("text:"), layer).cpu()  # (n, D)
         if len(states) == 0:
             raise InputError(f"[prompt] init '{init}' gives no token; write words after 'text:'.")
         return states.repeat(count // len(states) + 1, 1)[:count]  # (P, D)
@@ -73,9 +73,9 @@ def initial_rows(backbone: Backbone, count: int, layer: int, init: str) -> Tenso
 def vocabulary(backbone: Backbone, layer: int) -> Tensor:
     """Return public vectors (V, D) among which rows start: the words' embeddings, or the tokens of public images at `layer`."""
     if backbone.word_vectors is not None:
-        return backbone.word_vectors.float()
+        return backbone.word_vectors.float().cpu()
     assert backbone.public_images is not None  # noqa: S101 (a model reads texts or images)
-    return backbone.below(backbone.public_images.images[:4], layer).states.float().flatten(0, 1)  # (4 T, D)
+    return backbone.below(backbone.public_images.images[:4], layer).states.float().flatten(0, 1).cpu()  # (4 T, D)
 
 
 def random_rows(count: int, dim: int) -> Tensor:

@@ -19,6 +19,7 @@ from shared.prompt import Array, PromptShape, initial_rows, random_rows
 from shared.reuse import PREFIX, trained_start
 from shared.windows import Windows
 
+WIDE = 256  # records in one pass on a GPU
 BATCH = 64  # records in one pass: on a processor no slower a record than more of them, and a quarter of the memory of 256
 COSINE_SCALE = 20.0  # of a card that names no scale and whose labels are scored by cosines
 
@@ -44,6 +45,11 @@ class Scorer:
     windows: Windows | None = None  # how a long text is read; None: it is cut
 
     @property
+    def device(self) -> torch.device:
+        """Where the model is; what the public functions return is in this machine's memory, but for `logits` and `pooled`."""
+        return self.backbone.model.device  # type: ignore[no-any-return]
+
+    @property
     def labels(self) -> int:
         """The number of labels."""
         return self.shape.labels if self.fixed_labels is None else len(self.fixed_labels)
@@ -66,18 +72,19 @@ class Scorer:
     def logits(self, hidden: Hidden, prompt: Tensor) -> Tensor:
         """Return label scores (B, L) for a prompt (P+L, D), or one prompt per record (B, P+L, D).
 
-        A record of several windows has the mean of their scores.
+        A record of several windows has the mean of their scores. They are on the model's device, wherever the arguments are.
         """
+        hidden, prompt = hidden.to(self.device), prompt.to(self.device)
         per_record = prompt if prompt.dim() == 3 else prompt.expand(len(hidden), -1, -1)  # (B, P+L, D)
         if hidden.windows is not None:
             return hidden.averaged(self.logits(hidden.apart, per_record[hidden.owner]))
         rows, label_rows = self.shape.split(per_record)  # (B, P, D), (B, L, D)
         if self.fixed_labels is not None:
-            label_rows = self.fixed_labels.expand(len(hidden), -1, -1)
-        z = self.pooled(hidden, rows) - self.centre  # (B, D)
+            label_rows = self.fixed_labels.to(self.device).expand(len(hidden), -1, -1)
+        z = self.pooled(hidden, rows) - self.centre.to(self.device)  # (B, D)
         if not self.backbone.cosine:
             scores = torch.einsum("bd,bld->bl", z, label_rows)  # (B, L)
-            return self.scale * (scores if self.bias is None else scores + self.bias)
+            return self.scale * (scores if self.bias is None else scores + self.bias.to(self.device))
         z, label_rows = functional.normalize(z, dim=-1), functional.normalize(label_rows, dim=-1)
         return self.scale * torch.einsum("bd,bld->bl", z, label_rows)  # (B, L)
 
@@ -86,13 +93,18 @@ class Scorer:
         if self.tuning is None:
             return self._read_out(hidden, rows)
         with self.tuning.moved(rows):
-            return self._read_out(hidden, self.tuning.frozen.expand(len(rows), -1, -1))
+            return self._read_out(hidden, self.tuning.frozen.to(rows.device).expand(len(rows), -1, -1))
 
     def _read_out(self, hidden: Hidden, rows: Tensor) -> Tensor:
         if self.deep:  # the layers' rows stand one after the other
             layers = self.backbone.depth - self.layer
             rows = rows.reshape(len(rows), layers, -1, self.shape.dim)  # (B, n, P/n, D)
         return self.backbone.pooled(hidden, rows, self.layer)
+
+    @property
+    def at_once(self) -> int:
+        """How many records of many sites the batched engine reads in one pass."""
+        return self.most(BATCH if self.device.type == "cpu" else WIDE)
 
     def most(self, batch: int) -> int:
         """Return how many records, at most `batch`, are read at once with gradients or prompts of their own."""
@@ -107,8 +119,8 @@ class Scorer:
     def embed(self, records: Records, rows: Tensor, batch: int = BATCH) -> Tensor:
         """Return the pooled output (B, D) of records with the same prompt rows (P, D) for each."""
         hidden = self.backbone.below(records, self.layer)  # public texts, which are cut where they are too long
-        pieces = [hidden[piece] for piece in pieces_of(hidden, self.most(batch))]
-        return torch.cat([self.pooled(piece, rows.expand(len(piece), -1, -1)) for piece in pieces])
+        here, pieces = rows.to(self.device), [hidden[piece].to(self.device) for piece in pieces_of(hidden, self.most(batch))]
+        return torch.cat([self.pooled(piece, here.expand(len(piece), -1, -1)) for piece in pieces]).cpu()
 
     @torch.no_grad()
     def probabilities(self, hidden: Hidden, prompt: Tensor, batch: int = BATCH) -> Tensor:
@@ -116,7 +128,7 @@ class Scorer:
         if len(hidden) == 0:
             return torch.zeros(0, self.labels)
         pieces = pieces_of(hidden, self.most(batch))
-        return torch.cat([self.logits(hidden[piece], prompt) for piece in pieces]).softmax(-1)
+        return torch.cat([self.logits(hidden[piece], prompt) for piece in pieces]).softmax(-1).cpu()
 
     def record_gradients(self, hidden: Hidden, labels: Tensor, prompt: Tensor, batch: int = BATCH) -> Tensor:
         """Return the gradient of each record's own cross-entropy for its prompt, (B, P+L, D).
@@ -125,14 +137,15 @@ class Scorer:
         the expanded tensor *is* the per-record gradient. The losses are summed, never averaged over the batch, so that no
         record's gradient depends on another record.
         """
-        each = prompt.detach().expand(len(hidden), -1, -1)  # (B, P+L, D), a view
+        each = prompt.detach().to(self.device).expand(len(hidden), -1, -1)  # (B, P+L, D), a view
         pieces = [self._gradients(hidden[i], labels[i], each[i]) for i in pieces_of(hidden, self.most(batch))]
         return torch.cat(pieces) if pieces else torch.zeros(0, *self.shape.shape)
 
     def _gradients(self, hidden: Hidden, labels: Tensor, prompts: Tensor) -> Tensor:
         expanded = prompts.requires_grad_()  # (B, P+L, D), a copy
-        loss = functional.cross_entropy(self.logits(hidden, expanded), labels, reduction="sum")  # never coupled: a plain sum
-        return torch.autograd.grad(loss, expanded)[0]
+        scores = self.logits(hidden, expanded)  # (B, L)
+        loss = functional.cross_entropy(scores, labels.to(self.device), reduction="sum")  # never coupled: a plain sum
+        return torch.autograd.grad(loss, expanded)[0].cpu()
 
 
 def pieces_of(hidden: Hidden, batch: int) -> list[Tensor]:
@@ -140,17 +153,18 @@ def pieces_of(hidden: Hidden, batch: int) -> list[Tensor]:
     return [piece for piece in torch.split(torch.arange(len(hidden)), max(1, batch // hidden.widest)) if len(piece)]
 
 
-def build(card: TaskCard) -> tuple[Scorer, Array]:
+def build(card: TaskCard, device: str = "cpu") -> tuple[Scorer, Array]:
     """Return the card's scorer and its initial prompt (P+L, D), from public facts only: the same on every machine.
 
     Cosines are centred on the mean of public records: drawn from the template at random, or public images. A label row starts
     as the centred, normalised embedding of the label's text, unless the card starts from a trained prompt (`shared.reuse`).
+    `device` is where the model runs; on another one, floating point gives the start in other last digits.
 
     Raises:
-        InputError: the backbone is not there or not the pinned one, or it cannot do what the card's [prompt] says.
+        InputError: the backbone or the device is not there, or the backbone is not the pinned one or cannot do what [prompt] says.
     """
     of, said = card.backbone, card.prompt
-    backbone = load_backbone(of.source, of.fingerprint, of.dtype, of.max_tokens, said.readout, said.position)
+    backbone = load_backbone(of.source, of.fingerprint, of.dtype, of.max_tokens, said.readout, said.position, device)
     _check_fits(card, backbone)
     layers = range(said.layer, backbone.depth if said.deep else said.layer + 1)
     start = trained_start(card) if said.init.startswith(PREFIX) else None

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["float32", "bfloat16"],
         help="of the frozen model, instead of the card's; prompt and noise stay as they are",
     )
+    parser.add_argument("--device", default="cpu", help="where the frozen model runs: cpu (default), cuda or cuda:N")
     for name, what in (
         ("dropout", "probability that a site is away in a round"),
         ("stragglers", "probability that a site's reply comes too late: charged, not counted"),

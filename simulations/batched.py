@@ -44,7 +44,7 @@ from shared.privacy.noise import add_noise
 from shared.privacy.sampling import Indices, poisson
 from shared.privacy.source import SimulationSource, Stream
 from shared.prompt import Array
-from shared.scoring import BATCH, Scorer
+from shared.scoring import Scorer
 from shared.wire import Request, pack_reply, sha256, unpack_reply
 from simulations.federation import EGRESS, LEDGER, Federation, Stopwatch, books, hospital, nodes, spent_by
 from simulations.grid import RUN_ID
@@ -188,7 +188,7 @@ def _gradients(
     stacked: Stack, patients: Indices, place: Indices, prompts: Tensor, scorer: Scorer
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Give (positions in `patients` (n,), their gradients (n, P+L, D)), batch after batch, patients of like length together."""
-    for index in _pieces(stacked, patients, scorer.most(BATCH)):
+    for index in _pieces(stacked, patients, scorer.at_once):
         mine = [stacked.pool.records[patients[i]] for i in index]
         records = torch.cat(mine)  # (R,)
         chosen = prompts if prompts.dim() == 2 else prompts[torch.from_numpy(place[index])][owners(mine)]  # (P+L, D), (R, P+L, D)

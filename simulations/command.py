@@ -16,6 +16,7 @@ from rich.console import Console
 from server.strategy import RoundSeen
 from shared.canaries import read_canaries
 from shared.card import Task
+from shared.device import enough_memory
 from shared.errors import InputError, RunError
 from shared.peft_format import save_prompt
 from shared.privacy.accounting import Spent, epsilon_of
@@ -53,8 +54,9 @@ def run(args: argparse.Namespace, started: float) -> int:
     console.print(f"Task {task.card.name}, digest {task.digest}", highlight=False)
     sites = deal_out(study, task.card, Scheme.parse(options.partition), task.card.hospitals, options.split)
     canaries = read_canaries(Path(options.canaries)) if options.canaries else None
-    federation = prepare(task, sites, options.private, canaries, options.schedule, HOLD[options.engine])
-    with _kept(out):
+    hold, device = HOLD[options.engine], options.device
+    federation = prepare(task, sites, options.private, canaries, options.schedule, hold, device=device)
+    with _kept(out), enough_memory(device):
         result, _ = simulate(federation, options, out, console, started, args.ray_address)
     if args.json:
         print(json.dumps(result, indent=2))  # noqa: T201 (the result, on standard output)
@@ -74,8 +76,8 @@ def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
         raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
     canaries = str(args.canaries.resolve()) if args.canaries else None
     missing = (args.dropout, args.stragglers, args.late_joiners)
-    named = (data, canaries, args.engine, *missing, args.actors, args.curve)
-    options = Options(partition, args.seeds, args.split, not args.no_privacy, *named)
+    where = (args.engine, *missing, args.actors, args.curve, args.device)
+    options = Options(partition, args.seeds, args.split, not args.no_privacy, data, canaries, *where)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     out = args.out or Path("runs") / f"{task.card.name}-{stamp}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -31,6 +31,7 @@ from server.robust import require_sense
 from server.strategy import RoundSeen, Run, Start
 from shared.canaries import Canaries, require_bound
 from shared.card import Task, TaskCard
+from shared.device import enough_memory
 from shared.errors import InputError
 from shared.flower import context, log_quietly
 from shared.privacy.accounting import Spent, spent
@@ -111,10 +112,11 @@ class Resident:
     tests: Mapping[str, TestSet]
 
 
-def resident(card: TaskCard, sites: Mapping[str, SitePatients], hold: Hold = each) -> Resident:
-    """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be. `hold`: see `prepare`."""
-    scorer, initial = build(card)
-    return Resident(scorer, initial, *hold(sites, scorer))
+def resident(card: TaskCard, sites: Mapping[str, SitePatients], hold: Hold = each, device: str = "cpu") -> Resident:
+    """Load the backbone and compute every site's hidden states; raise `InputError` where that cannot be. See `prepare`."""
+    with enough_memory(device):
+        scorer, initial = build(card, device)
+        return Resident(scorer, initial, *hold(sites, scorer))
 
 
 def prepare(
@@ -125,11 +127,12 @@ def prepare(
     schedule: Schedule = EVERYBODY,
     hold: Hold = each,
     held: Resident | None = None,
+    device: str = "cpu",
 ) -> Federation:
     """Check the card, and bring model and patients into memory; raise `InputError` where that cannot be.
 
     `hold` is `pools.each`, or another function of that module, as the engine needs it; `held` is in memory already, and then
-    `sites` are not read again.
+    `sites` are not read again. The model runs on `device`.
     """
     if task.card.audit and (canaries is None or not private):
         raise InputError(f"task card {task.card.name} has an audit site: give its --canaries FILE, and no --no-privacy.")
@@ -138,7 +141,7 @@ def prepare(
     mechanism = mechanism_of(task.card) if private else without_privacy(task.card.privacy.sample_rate)
     require_sense(task.card, mechanism)
     budget = epsilon_of_plan(task.card) if private else 0.0
-    mine = held or resident(task.card, sites, hold)
+    mine = held or resident(task.card, sites, hold, device)
     return Federation(task, mechanism, budget, mine.scorer, mine.initial, mine.pools, mine.tests, canaries, schedule)
 
 

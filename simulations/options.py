@@ -8,6 +8,7 @@ from pathlib import Path
 import tomli_w
 
 from shared.card import Task
+from shared.device import require_device
 from shared.errors import InputError
 from shared.plan import NEED_TOLERATE
 from simulations.chest import chest_study
@@ -19,7 +20,7 @@ from simulations.synthetic import PREFIX, synthetic_study
 
 FILE = "simulation.json"
 MOST_SITES, MOST_SEEDS = 100_000, 1000
-SCORED = 6
+SCORED = 12
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Options:
         dropout, stragglers, late_joiners: see `schedule.Schedule`.
         actors: how many of Ray's actors; None: one for each core.
         curve: about how many rounds of a seed are scored on the test patients; the last always is.
+        device: where the model runs: `cpu`, `cuda` or `cuda:N`.
     """
 
     partition: str = "natural"
@@ -51,6 +53,7 @@ class Options:
     late_joiners: float = 0.0
     actors: int | None = None
     curve: int = SCORED
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -62,6 +65,8 @@ class Options:
             raise InputError(f"--curve {self.curve}: give the number of rounds to score, at least 1: the last.")
         if self.actors is not None and (self.engine != "ray" or self.actors < 1):
             raise InputError(f"--actors {self.actors}: give the number of Ray's actors, at least 1, with --engine ray.")
+        if require_device(self.device) != "cpu" and self.engine == "ray":
+            raise InputError(f"--device {self.device}: Ray's actors compute on cpu; take --engine batched.")
         if not 0 <= self.split < 2**32:
             raise InputError(f"--split {self.split}: the seed of the split is between 0 and {2**32 - 1}.")
 

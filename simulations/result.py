@@ -73,6 +73,7 @@ def assemble(federation: Federation, options: Options, outcomes: Sequence[SeedOu
         "title": card.title,
         "task_digest": federation.task.digest,
         "engine": options.engine,
+        "device": options.device,
         "partition": options.partition,
         "split": options.split,
         "seeds": [outcome.seed for outcome in outcomes],

@@ -100,10 +100,10 @@ class Causal:
         A text that is too long loses its beginning, because the question is at its end.
         """
         if len(records) == 0:  # a hospital without patients is a hospital
-            return Hidden(torch.zeros(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.long))
+            return Hidden(torch.zeros(0, 0, self.dim, device=self.model.device), torch.zeros(0, 0, dtype=torch.long))
         ids, mask = padded(numbers_of(self.tokenizer, records, self.max_tokens))  # (B, T)
         read = self._lower if self.position == "before" else self._keys
-        return Hidden(torch.cat([read(piece, layer) for piece in torch.split(ids, batch)]), mask)
+        return Hidden(torch.cat([read(piece.to(self.model.device), layer) for piece in torch.split(ids, batch)]), mask)
 
     def prepared(self, hidden: Hidden, layer: int) -> Hidden:
         """Return the states as they are."""
@@ -119,14 +119,14 @@ class Causal:
         states = self.above(hidden, rows, layer)  # (B, T or P, D)
         if self.position == "after":
             return states[:, -1].float()
-        return states[torch.arange(len(states)), hidden.mask.sum(1) - 1].float()
+        return states[torch.arange(len(states), device=states.device), hidden.mask.sum(1) - 1].float()
 
     def own_states(self, text: str, layer: int) -> Tensor:
         """Return the states (n, D) of a text's own tokens that enter `layer`."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not ids:
             return torch.zeros(0, self.dim)
-        return self._lower(torch.tensor([ids]), layer)[0].float()
+        return self._lower(torch.tensor([ids]).to(self.model.device), layer)[0].float()
 
     def label_words(self, words: Sequence[str]) -> Pair:
         """Return the words' output embeddings (L, D) and biases (L,); a word of several tokens has their mean."""
@@ -147,26 +147,26 @@ class Causal:
         return torch.stack(pairs, 1).permute(0, 4, 1, 3, 2, 5).flatten(2)
 
     def _through(self, words: Tensor, layers: Sequence[Any], kept: Kept | None) -> Tensor:
-        positions = torch.arange(words.shape[1]).unsqueeze(0)  # (1, T)
+        positions = torch.arange(words.shape[1], device=words.device).unsqueeze(0)  # (1, T)
         states = self.parts.place(words, positions)  # (B, T, D)
-        seen, angles = _causal(0, words.shape[1], words.dtype), self.parts.angles(states, positions)
+        seen, angles = _causal(0, words.shape[1], words), self.parts.angles(states, positions)
         for layer in layers:
             states = self.parts.step(layer, states, seen, angles, kept)
         return states
 
     def _before(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
         count, states = rows.shape[2], hidden.states
-        positions = torch.arange(count + states.shape[1]).unsqueeze(0)  # (1, P+T)
+        positions = torch.arange(count + states.shape[1], device=states.device).unsqueeze(0)  # (1, P+T)
         if layer == 0:
             rows = torch.cat([self.parts.place(rows[:, 0], positions[:, :count]).unsqueeze(1), rows[:, 1:]], 1)
             states = self.parts.place(states, positions[:, count:])  # (B, T, D)
-        seen = _causal(0, count + states.shape[1], states.dtype)
+        seen = _causal(0, count + states.shape[1], states)
         states = run(self._steps(layer, states, positions, None), states, rows, seen)  # (B, P+T, D)
         return self.parts.norm(states[:, count:])
 
     def _after(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
         count, length = rows.shape[2], hidden.mask.shape[1]
-        positions = hidden.mask.sum(1, keepdim=True) + torch.arange(count)  # (B, P)
+        positions = hidden.mask.sum(1, keepdim=True) + torch.arange(count, device=rows.device)  # (B, P)
         if layer == 0:
             rows = torch.cat([self.parts.place(rows[:, 0], positions).unsqueeze(1), rows[:, 1:]], 1)
         flat = hidden.states.reshape(
@@ -174,7 +174,7 @@ class Causal:
         )  # (B, T, n, 2, K, W)
         kept = Kept({layer + n: (pair[0], pair[1]) for n, pair in enumerate(flat.permute(2, 3, 0, 4, 1, 5))})  # (B, K, T, W)
         closed = torch.finfo(rows.dtype).min
-        seen = _causal(length, count, rows.dtype).repeat(len(rows), 1, 1, 1)  # (B, 1, P, T+P)
+        seen = _causal(length, count, rows).repeat(len(rows), 1, 1, 1)  # (B, 1, P, T+P)
         seen[..., :length] = seen[..., :length].masked_fill(hidden.mask[:, None, None] == 0, closed)
         nothing = rows.new_zeros(len(rows), 0, self.dim)
         return self.parts.norm(run(self._steps(layer, nothing, positions, kept), nothing, rows, seen))  # (B, P, D)
@@ -198,7 +198,10 @@ def causal_tokenizer(folder: Any) -> Any:
     return tokenizer
 
 
-def _causal(earlier: int, count: int, dtype: torch.dtype) -> Tensor:
-    """Return the additive mask (1, 1, count, earlier + count) with which a token sees all earlier ones and those up to itself."""
-    closed = torch.full((count, earlier + count), torch.finfo(dtype).min, dtype=dtype)
+def _causal(earlier: int, count: int, like: Tensor) -> Tensor:
+    """Return the additive mask (1, 1, count, earlier + count) with which a token sees all earlier ones and those up to itself.
+
+    Dtype and device are those of `like`.
+    """
+    closed = like.new_full((count, earlier + count), torch.finfo(like.dtype).min)
     return closed.triu(earlier + 1)[None, None]

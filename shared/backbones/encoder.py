@@ -77,7 +77,7 @@ class Encoder:
         A text is cut to `max_tokens` tokens. Every record is computed on its own tokens only (padding is masked).
         """
         if len(records) == 0:  # a hospital without patients is a hospital
-            return Hidden(torch.zeros(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.long))
+            return Hidden(torch.zeros(0, 0, self.dim, device=self.model.device), torch.zeros(0, 0, dtype=torch.long))
         return self._read(*tokens_of(self.tokenizer, records, self.max_tokens), layer, batch)
 
     def prepared(self, hidden: Hidden, layer: int) -> Hidden:
@@ -124,11 +124,12 @@ class Encoder:
     @torch.no_grad()
     def _read(self, ids: Tensor, mask: Tensor, layer: int, batch: int = 64) -> Hidden:
         """Read texts of like length together; where a text has padding, its states are zero."""
-        lengths = mask.sum(1)  # (B,)
+        lengths, device = mask.sum(1), self.model.device  # (B,)
         states = self.word_vectors.new_zeros(*ids.shape, self.dim)  # (B, T, D)
         for index in torch.split(lengths.argsort(stable=True), batch):
             longest = int(lengths[index].max())
-            states[index, :longest] = self._lower(ids[index, :longest], mask[index, :longest], layer)
+            read = self._lower(ids[index, :longest].to(device), mask[index, :longest].to(device), layer)  # (b, longest, D)
+            states[index.to(device), :longest] = read
         return Hidden(states, mask)
 
     def _late(self, layer: int) -> bool:
@@ -155,7 +156,7 @@ class Encoder:
     def _embed(self, words: Tensor) -> Tensor:
         """Add positions and token types: (B, T, D) -> (B, T, D)."""
         first = self.model.config.pad_token_id + 1 if self.model.config.model_type in SHIFTED else 0
-        positions = torch.arange(first, first + words.shape[1]).unsqueeze(0)  # (1, T)
+        positions = torch.arange(first, first + words.shape[1], device=words.device).unsqueeze(0)  # (1, T)
         return self.body.embeddings(inputs_embeds=words, position_ids=positions)  # type: ignore[no-any-return]
 
 

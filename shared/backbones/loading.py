@@ -1,4 +1,4 @@
-"""What a card says about the use of its model, and the model from its folder."""
+"""What a card and a party say about the use of a model, and the model from its folder."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,19 +14,21 @@ from shared.errors import InputError
 
 @dataclass(frozen=True)
 class Options:
-    """The card's keys that decide how a model is used.
+    """What decides how a model is used: the card's keys, and the device.
 
     Attributes:
         dtype: `float32` or `bfloat16`.
         max_tokens: longer texts are cut.
         readout: what is read of a record; None: as the family does.
         position: prompt rows before or after the record.
+        device: where the model runs, which is this party's own business, see `shared.device`.
     """
 
     dtype: str = "float32"
     max_tokens: int = 128
     readout: Readout | None = None
     position: Position = "before"
+    device: str = "cpu"
 
 
 def load_model(kind: Any, folder: Path, config: Any, options: Options, spare: tuple[str, ...] = (), **more: Any) -> Any:
@@ -36,7 +38,7 @@ def load_model(kind: Any, folder: Path, config: Any, options: Options, spare: tu
         kind: a Hugging Face model class.
         folder: see `shared.backbone.locate`.
         config: its configuration.
-        options: give the dtype.
+        options: give dtype and device.
         spare: beginnings of names of weights that may be missing, because the adapter does not use them.
         more: arguments of `from_pretrained`.
 
@@ -59,7 +61,7 @@ def load_model(kind: Any, folder: Path, config: Any, options: Options, spare: tu
         raise InputError(
             f"{folder}: the weights have no '{missing[0]}', which {kind.__name__} needs; name a model that was trained with it."
         )
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False).to(options.device)
 
 
 @contextlib.contextmanager

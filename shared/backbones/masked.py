@@ -56,7 +56,7 @@ class Masked(Encoder):
     def pooled(self, hidden: Hidden, rows: Tensor, layer: int) -> Tensor:
         """Return what the output layer gets at the mask, (B, D)."""
         states = self.above(hidden, rows, layer)  # (B, T, D)
-        return _transform(self.model, states[torch.arange(len(states)), hidden.at]).float()
+        return _transform(self.model, states[torch.arange(len(states), device=states.device), hidden.at]).float()
 
     def label_words(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the words' output embeddings (L, D) and biases (L,); a word of several tokens has their mean."""

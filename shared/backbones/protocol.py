@@ -27,6 +27,7 @@ class Hidden:
     ``at (B,)`` is the token that is read out, where the text says which.
     Where a record is longer than the model reads, each of its windows (`shared.windows`) has a place along the first axis, and
     ``windows (B,)`` counts them; None: every record has one.
+    From `below`, states are on the model's device, and the rest, which picks and counts, in this machine's memory.
     They are computed from patients' records: keep them in memory, never in a message, a log or a file.
     """
 
@@ -64,10 +65,15 @@ class Hidden:
         windows = torch.cat([part.counts for part in parts])
         return Hidden(states, mask, torch.cat(at) if at else None, _unless_single(windows))
 
+    def to(self, device: torch.device) -> "Hidden":
+        """Return the same with every part on a device, as the layers above take it."""
+        at, windows = (None if part is None else part.to(device) for part in (self.at, self.windows))
+        return Hidden(self.states.to(device), self.mask.to(device), at, windows)
+
     @property
     def counts(self) -> Tensor:
         """The number of each record's windows (B,)."""
-        return torch.ones(len(self.states), dtype=torch.long) if self.windows is None else self.windows
+        return self.mask.new_ones(len(self.states), dtype=torch.long) if self.windows is None else self.windows
 
     @property
     def widest(self) -> int:
@@ -83,7 +89,7 @@ class Hidden:
     @property
     def owner(self) -> Tensor:
         """The record that each window belongs to (W,)."""
-        return torch.repeat_interleave(torch.arange(len(self)), self.counts)
+        return torch.repeat_interleave(torch.arange(len(self), device=self.mask.device), self.counts)
 
     @property
     def apart(self) -> "Hidden":

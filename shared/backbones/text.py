@@ -53,10 +53,11 @@ def word_rows(tokenizer: Any, output: Any, words: Sequence[str]) -> tuple[Tensor
         output: the output layer, a linear map from D to the vocabulary, with or without bias.
         words: one a label.
     """
-    weight = output.weight.detach().float()  # (V, D)
-    bias = torch.zeros(len(weight)) if output.bias is None else output.bias.detach().float()  # (V,)
-    tokens = [_tokens(tokenizer, word) for word in words]
-    return torch.stack([weight[own].mean(0) for own in tokens]), torch.stack([bias[own].mean() for own in tokens])
+    tokens = [torch.tensor(_tokens(tokenizer, word)) for word in words]
+    rows = torch.stack([output.weight.detach()[own].float().mean(0) for own in tokens]).cpu()  # (L, D)
+    if output.bias is None:
+        return rows, torch.zeros(len(tokens))
+    return rows, torch.stack([output.bias.detach()[own].float().mean() for own in tokens]).cpu()
 
 
 def _tokens(tokenizer: Any, word: str) -> list[int]:

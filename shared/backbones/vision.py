@@ -87,9 +87,9 @@ class Vision:
             InputError: the records are texts, or their shape is not the model's.
         """
         if len(records) == 0:  # a hospital without patients is a hospital
-            return Hidden(torch.zeros(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.long))
+            return Hidden(torch.zeros(0, 0, self.dim, device=self.model.device), torch.zeros(0, 0, dtype=torch.long))
         pixels = torch.from_numpy(self._checked(records)).to(self.model.dtype)  # (B, C, H, W)
-        states = torch.cat([self._lower(piece, layer) for piece in torch.split(pixels, batch)])  # (B, T, D)
+        states = torch.cat([self._lower(piece.to(self.model.device), layer) for piece in torch.split(pixels, batch)])  # (B, T, D)
         return Hidden(states, torch.ones(states.shape[:2], dtype=torch.long))
 
     def prepared(self, hidden: Hidden, layer: int) -> Hidden:

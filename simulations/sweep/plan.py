@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, create_model, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints, create_model, model_validator
 
 from shared.backbones.protocol import Position
 from shared.card import Name
+from shared.device import PATTERN
 from shared.errors import InputError
 from shared.plan import Positive
 from shared.privacy.banded import MOST_BANDS
@@ -103,6 +104,7 @@ class SweepFile(Table):
     card: str
     data: str | None = None
     engine: Literal["batched", "in-process"] = "batched"
+    device: Annotated[str, StringConstraints(pattern=PATTERN)] = "cpu"
     seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 1
     score: Literal["pooled_auc", "pooled_accuracy", "pooled_balanced_accuracy", "mean_of_sites_accuracy"] = "pooled_auc"
     baseline: Settings | None = None

@@ -51,6 +51,7 @@ def options_of(sweep: Sweep, task: Task, settings: Settings) -> Options:
         private=settings.epsilon != NONE,
         data=data,
         engine=sweep.file.engine,
+        device=sweep.file.device,
         dropout=settings.dropout or 0.0,
         stragglers=settings.stragglers or 0.0,
         late_joiners=settings.late_joiners or 0.0,
@@ -118,7 +119,7 @@ class Memory:
             sites: Mapping[str, SitePatients] = deal_out(
                 study, task.card, Scheme.parse(options.partition), task.card.hospitals, options.split
             )
-            self._held = resident(task.card, sites, HOLD[options.engine])
+            self._held = resident(task.card, sites, HOLD[options.engine], options.device)
             self._key = key
         return prepare(task, {}, options.private, None, options.schedule, held=self._held), options
 

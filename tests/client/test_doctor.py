@@ -195,6 +195,7 @@ BROKEN: dict[str, tuple[Callable[[World], object], str, str, str]] = {
         "the card pins 000",
         "",
     ),
+    "no GPU": (edit("schema = 1", 'schema = 1\ndevice = "cuda:99"'), "device", "device 'cuda:99'", "cpu"),
     "long records": (read_so(5), "texts", "40 of 40 training records have more", "windows"),
     "longer records": (
         read_so(5, WINDOWS, "a sick well "),

@@ -14,10 +14,11 @@ from client.opening import open_hospital
 from client.site import load_site
 from shared.card import Task
 from shared.errors import InputError, RefusedError, RunError
-from shared.privacy.source import SecureSource
+from shared.privacy.source import SecureSource, SimulationSource
 from shared.prompt import Array
 from shared.scoring import Scorer
 from shared.wire import Request, unpack_reply
+from tests.far import FAR, far_device
 
 
 @pytest.fixture
@@ -90,3 +91,32 @@ def test_bands_ask_for_the_patients_names(site_file: Path, task: Task, prompt: A
             hospital.respond(Request(card.digest, "run1", round_, prompt))
     assert [event.releases for event in read_ledger(site_file.parent / "north.jsonl")] == [1, 0]
     assert [file.suffix for file in sorted((site_file.parent / "north.carry").iterdir())] == [".npz", ".npz"]
+
+
+def test_the_site_file_says_where_the_model_runs(
+    site_file: Path, task: Task, prompt: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the pretended device the hospital sends what it sends from the CPU, but for last digits on the grid."""
+    site, sent = load_site(site_file), []
+    assert site.device == "cpu"
+    monkeypatch.setattr("shared.backbone.require_device", lambda name: name)
+    for device in ("cpu", FAR):
+        ledger = site.ledger.model_copy(update={"path": site_file.parent / f"{device[:3]}.jsonl"})
+        with (
+            far_device(),
+            closing(
+                open_hospital(site.model_copy(update={"device": device, "ledger": ledger}), task, SimulationSource(0))
+            ) as hospital,
+        ):
+            assert hospital.pool.hidden.states.device.type == device[:3]
+            sent.append(unpack_reply(hospital.respond(Request(task.digest, "run1", 1, prompt)), np.dtype(np.int32)))
+    np.testing.assert_allclose(sent[0], sent[1], atol=40)
+    assert np.abs(sent[0]).max() > 1000
+
+
+@pytest.mark.parametrize(("device", "said"), [("gpu", "device"), ("cuda:99", "device 'cuda:99'")])
+def test_a_device_that_is_not_here_opens_nothing(site_file: Path, task: Task, device: str, said: str) -> None:
+    site_file.write_text(site_file.read_text().replace("schema = 1", f'schema = 1\ndevice = "{device}"'))
+    with pytest.raises(InputError, match=said):
+        open_hospital(load_site(site_file), task)
+    assert not (site_file.parent / "north.jsonl").exists() or not read_ledger(site_file.parent / "north.jsonl")

@@ -15,6 +15,7 @@ from client.ledger import read_ledger
 from client.round import LocalPlan, Pool, answer, pool_of
 from shared.backbone import Hidden
 from shared.card import Task
+from shared.errors import InputError
 from shared.peft_format import load_prompt
 from shared.privacy.mechanism import Mechanism, without_privacy
 from shared.privacy.source import SimulationSource
@@ -22,7 +23,9 @@ from shared.prompt import Array
 from shared.scoring import Scorer
 from simulations import pools as pools_of_sites
 from simulations.batched import answers, stack
+from simulations.options import Options
 from tests.conftest import card_text, make_cohort
+from tests.far import FAR, far_device
 
 SOURCE = SimulationSource(5)
 
@@ -229,3 +232,40 @@ def test_a_card_that_it_cannot_train_is_refused_before_anything_is_written(home:
     assert "control 'scaffold' is not for the batched engine" in capsys.readouterr().err
     assert not (home / "s").exists()
     assert promptward.main(words) == 0
+
+
+@pytest.mark.parametrize("engine", ["in-process", "batched"])
+def test_another_device_gives_the_same_prompt(home: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole run with the model on the pretended device: local steps, scoring and files as on the CPU."""
+    for module in ("shared.backbone", "simulations.options"):
+        monkeypatch.setattr(f"{module}.require_device", lambda name: name)
+    text = (home / "card.toml").read_text().replace("[plan]", "[plan]\nlocal_steps = 2\nlocal_learning_rate = 0.1")
+    (home / "steps.toml").write_text(text)
+    words = ["simulate", "steps.toml", "--data", "study.toml", "--sites", "3", "--partition", "iid", "--engine", engine]
+    with far_device():
+        for device in ("cpu", FAR):
+            assert promptward.main([*words, "--rounds", "2", "--device", device, "--out", device[:3]]) == 0
+    near, far = (json.loads((home / out / "result.json").read_text()) for out in ("cpu", "far"))
+    assert (near["device"], far["device"]) == ("cpu", FAR)
+    assert near["task_digest"] == far["task_digest"]  # where a machine computes is no fact of the card
+    assert near["sites"] == far["sites"]
+    prompts = [load_prompt(home / out / "prompt")[0] for out in ("cpu", "far")]
+    np.testing.assert_allclose(*prompts, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--device", "gpu"], "there is no such device"), (["--device", "cuda:99"], "device 'cuda:99'")],
+)
+def test_a_device_that_is_not_here_is_wrong_input(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert promptward.main(["simulate", "card.toml", "--data", "study.toml", *words, "--out", "d"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (home / "d").exists()
+
+
+def test_rays_actors_take_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulations.options.require_device", lambda name: name)
+    with pytest.raises(InputError, match="Ray's actors compute on cpu; take --engine batched"):
+        Options(engine="ray", device="cuda")
