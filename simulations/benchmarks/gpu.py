@@ -33,9 +33,9 @@ from shared.errors import InputError
 from shared.privacy.planned import mechanism_of
 from shared.privacy.source import SimulationSource
 from shared.scoring import WIDE, Scorer, build
-from simulations.batched import answers, stack
 from simulations.benchmarks.steps import SENTENCE
 from simulations.benchmarks.turns import conditions, line, measured
+from simulations.stack import answers, stack
 
 ROWS = 4
 FLOORS = {"batched": ">= 5", "share": ">= 0.40"}

@@ -27,7 +27,7 @@ from shared.prompt import Array
 from shared.reading import Reader, Reading, logits_of
 from shared.scoring import Scorer, build
 from shared.windows import Windows, lengths, places_of
-from simulations.batched import answers, stack
+from simulations.stack import answers, stack
 from tests.conftest import make_cohort
 from tests.families import FAMILIES, write_bytes
 

@@ -22,8 +22,8 @@ from shared.privacy.source import SimulationSource
 from shared.prompt import Array
 from shared.scoring import Scorer
 from simulations import pools as pools_of_sites
-from simulations.batched import answers, stack
 from simulations.options import Options
+from simulations.stack import answers, stack
 from tests.conftest import card_text, make_cohort
 from tests.far import FAR, far_device
 
