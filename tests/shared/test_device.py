@@ -24,13 +24,13 @@ CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
 
 def places(family: Family) -> tuple[str, ...]:
-    """All of BERT's, whose last layer has code of its own; of others the two or three that differ in what moves."""
+    """All of BERT's, whose last layer has code of its own; of others the one to three that differ in what moves."""
     if family.name == "bert":
         return family.places
     if family.prompt == AFTER:
         return INPUT, LATE
-    words = f'{INPUT}\ninit = "text:age high"'
-    return (INPUT if family.images or family.masked else words, LATE, DEEP) if family.name in OWN_LOOP else (LATE,)
+    words = "" if family.images or family.masked else '\ninit = "text:age high"'
+    return (f"{DEEP}{words}", LATE) if family.name in OWN_LOOP else (LATE,)
 
 
 SAME_CODE = ("camembert", "roberta", "roberta-mask", "qwen2", "qwen3-after", "vit-mean", "clip-both-towers", "siglip-both-towers")
