@@ -111,6 +111,8 @@ class Hidden:
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     """Return parts (b, ...) one behind the other, (B, ...): a view where they lie so in memory, else a copy."""
     first, *later = kept = [part for part in parts if len(part)] or [parts[0]]
+    if first.device.type not in ("cpu", "cuda"):  # where memory may have no addresses
+        return torch.cat(kept)
     ends = [part.data_ptr() + part.nbytes for part in kept]
     behind = all(part.is_contiguous() and part.data_ptr() == end for part, end in zip(later, ends, strict=False))
     same = all(part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() for part in later)
