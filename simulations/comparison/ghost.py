@@ -107,7 +107,7 @@ def _by_patient(x: Tensor, counts: Sequence[int]) -> Tensor:
         x = x.unsqueeze(1)
     if max(counts) == 1:
         return x
-    return pad_sequence(torch.split(x, list(counts)), batch_first=True).flatten(1, 2)
+    return pad_sequence(list(torch.split(x, list(counts))), batch_first=True).flatten(1, 2)
 
 
 def _named(each: Pass, gradients: Mapping[nn.Parameter, Tensor]) -> dict[str, Tensor]:
