@@ -71,7 +71,12 @@ def add_clipped(
         apart: of weights that are no layer's, each record's gradient (R, ...).
         counts: records of each patient.
         clip_norm: of a patient's gradient over all weights together.
+
+    Raises:
+        ValueError: a layer that was passed twice, whose gradient is that of both passes together.
     """
+    if len({each.name for each in seen}) < len(seen):
+        raise ValueError("a layer was passed twice, and the norm of its gradient does not follow from each pass")
     passes = [(each, _by_patient(each.read, counts), _by_patient(slope, counts)) for each, slope in zip(seen, slopes, strict=True)]
     whole = {name: _by_patient(gradient.unsqueeze(1), counts).sum(1) for name, gradient in apart.items()}  # (N, ...)
     for each, read, slope in passes:

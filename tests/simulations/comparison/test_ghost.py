@@ -9,7 +9,7 @@ from torch import nn
 
 from shared.backbones.text import tokens_of
 from simulations.comparison import weights
-from simulations.comparison.ghost import trained_layers
+from simulations.comparison.ghost import add_clipped, trained_layers, watched
 from simulations.comparison.method import Method
 from simulations.comparison.prompts import varied
 from simulations.comparison.split import Split
@@ -89,3 +89,14 @@ def test_a_model_with_other_layers_goes_the_slow_way() -> None:
     assert set(trained_layers(known) or ()) == {"0", "1", "2"}
     assert trained_layers(nn.Sequential(known, nn.Conv1d(4, 4, 1))) is None
     assert trained_layers(nn.Sequential(known, nn.Conv1d(4, 4, 1).requires_grad_(False))) is not None
+
+
+def test_a_layer_that_is_passed_twice_is_refused() -> None:
+    """Its gradient is the sum of both passes', and their norms by themselves do not say how long that is."""
+    layer = nn.Linear(4, 4)
+    with watched({"0": layer}) as seen:
+        given = layer(layer(torch.ones(1, 2, 4)))
+    slopes = torch.autograd.grad(given.sum(), [each.given for each in seen])
+    with pytest.raises(ValueError, match="passed twice"):
+        add_clipped({"0.weight": torch.zeros(4, 4), "0.bias": torch.zeros(4)}, seen, slopes, {}, [1], 1.0)
+    assert not layer._forward_hooks
