@@ -156,7 +156,8 @@ class Encoder:
     def _embed(self, words: Tensor) -> Tensor:
         """Add positions and token types: (B, T, D) -> (B, T, D)."""
         first = self.model.config.pad_token_id + 1 if self.model.config.model_type in SHIFTED else 0
-        positions = torch.arange(first, first + words.shape[1], device=words.device).unsqueeze(0)  # (1, T)
+        each = torch.arange(first, first + words.shape[1], device=words.device)  # (T,)
+        positions = each.expand(len(words), -1)  # (B, T), whose gradients stay apart
         return self.body.embeddings(inputs_embeds=words, position_ids=positions)  # type: ignore[no-any-return]
 
 

@@ -6,6 +6,7 @@ sum, so no denominator enters; non-finite patients are dropped; a new optimizer 
 
 import math
 
+import numpy as np
 import torch
 from opacus.optimizers import DPOptimizer
 from scipy.special import ndtri
@@ -14,6 +15,8 @@ from torch import Tensor
 from shared.privacy.clip import drop_non_finite
 from shared.privacy.guarantee import NoisedSum
 from shared.privacy.source import Stream, uniform
+
+CHUNK = 2**16  # numbers that are drawn at once, so that millions need no memory but their own
 
 
 class StreamNoiseOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus is untyped
@@ -40,8 +43,12 @@ class StreamNoiseOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus is unty
 
 def gaussian(shape: tuple[int, ...], std: float, stream: Stream) -> Tensor:
     """Return float64 noise ``N(0, std^2)`` of this shape, by the inverse normal distribution of 53-bit uniforms."""
-    count = int(torch.Size(shape).numel())
-    return torch.from_numpy(ndtri(uniform(stream, count)) * std).reshape(shape)
+    noise = np.empty(torch.Size(shape).numel())
+    for start in range(0, len(noise), CHUNK):
+        piece = noise[start : start + CHUNK]
+        ndtri(uniform(stream, len(piece)), out=piece)
+        piece *= std
+    return torch.from_numpy(noise).reshape(shape)
 
 
 def float_release(gradients: Tensor, clip_norm: float, noise_multiplier: float, stream: Stream) -> NoisedSum:
@@ -56,7 +63,8 @@ def float_release(gradients: Tensor, clip_norm: float, noise_multiplier: float, 
         raise ValueError(f"clip_norm {clip_norm} with noise_multiplier {noise_multiplier} protects nobody")
     summed = torch.nn.Parameter(torch.zeros(gradients.shape[1:]))
     optimizer = StreamNoiseOptimizer(torch.optim.SGD([summed], lr=1.0), clip_norm, noise_multiplier, stream)
-    summed.grad_sample = drop_non_finite(gradients.float())  # type: ignore[attr-defined]
+    whole = drop_non_finite(gradients.float())
+    summed.grad_sample = whole.double()  # type: ignore[attr-defined]  # the norm of millions of numbers in float32 is .1 % short
     optimizer.pre_step()
     assert summed.grad is not None  # noqa: S101 (for the type checker)
     value = summed.grad.detach().clone().double().numpy()

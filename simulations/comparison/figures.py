@@ -1,22 +1,24 @@
 """How sure a score is, and a difference of two: over seeds by Student's t, over test patients by a bootstrap that methods share.
 
 Two sources of chance are told apart, because they ask for different mends: draws and noise of the training (more seeds) and the
-test patients (more patients). The 95 % interval of a mean over seeds adds both half-widths in squares.
+test patients (more patients). The 95 % interval of a mean over seeds adds both half-widths in squares. Where several differences
+are judged, each gets the interval of a smaller error, so that all intervals hold together (Bonferroni; Dunn 1961).
 Letters in shape comments: S seeds, M test records, L labels, R resamples.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulations.comparison.method import Probabilities
-from simulations.evaluate import Z95
 
 Doubles = NDArray[np.float64]
 RESAMPLES = 400
+TAIL = 0.025  # on either side of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,20 @@ class Score:
         """The standard deviation over seeds; None for one."""
         return float(self.seeds.std(ddof=1)) if len(self.seeds) > 1 else None
 
-    @property
-    def over_seeds(self) -> float:
-        """Half of the 95 % interval that seeds leave; 0 where there is one, which tells nothing of it."""
+    def over_seeds(self, together: int = 1) -> float:
+        """Return half of the interval that seeds leave, see `interval`; 0 where there is one seed, which tells nothing of it."""
         from scipy.stats import t  # noqa: PLC0415 (a second to import)
 
         count = len(self.seeds)
-        return float(t.ppf(0.975, count - 1)) * (self.std or 0.0) / math.sqrt(count) if count > 1 else 0.0
+        return float(t.isf(TAIL / together, count - 1)) * (self.std or 0.0) / math.sqrt(count) if count > 1 else 0.0
 
-    @property
-    def over_patients(self) -> float:
-        """Half of the 95 % interval that the number of test patients leaves."""
-        return Z95 * float(self.resampled.std(ddof=1))
+    def over_patients(self, together: int = 1) -> float:
+        """Return half of the interval that the number of test patients leaves, see `interval`."""
+        return -NormalDist().inv_cdf(TAIL / together) * float(self.resampled.std(ddof=1))
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of both."""
-        half = math.hypot(self.over_seeds, self.over_patients)
+    def interval(self, together: int = 1) -> tuple[float, float]:
+        """Return the interval of both: one of so many that all hold together in 95 of 100 comparisons (Bonferroni)."""
+        half = math.hypot(self.over_seeds(together), self.over_patients(together))
         return self.mean - half, self.mean + half
 
     def minus(self, other: "Score") -> "Score":

@@ -139,8 +139,8 @@ def _spread(score: Score) -> dict[str, Any]:
     return {
         "mean": score.mean,
         "std": score.std,
-        "ci95": list(score.interval),
-        "half_width_seeds": score.over_seeds,
-        "half_width_patients": score.over_patients,
+        "ci95": list(score.interval()),
+        "half_width_seeds": score.over_seeds(),
+        "half_width_patients": score.over_patients(),
         "values": score.seeds.tolist(),
     }

@@ -6,7 +6,7 @@ Letters in shape comments: R records, T tokens, L labels, D hidden size, K train
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,8 @@ from shared.backbones.encoder import Encoder
 from shared.backbones.text import tokens_of
 from shared.errors import InputError
 from shared.scoring import Scorer, build
-from simulations.comparison.method import Method, Probabilities
+from simulations.comparison.ghost import Named, add_clipped, trained_layers, watched
+from simulations.comparison.method import AddClipped, Method, Probabilities
 from simulations.comparison.prompts import probe
 from simulations.comparison.split import Split
 
@@ -66,7 +67,10 @@ def full(split: Split) -> Method:
     reader, start = _reader(split)
     unused = () if _encoder(reader._scorer).readout == "pooler" else (".pooler.",)
     trained = {name: value for name, value in reader.named_parameters() if not any(part in f".{name}" for part in unused)}
-    return _method(split, reader, trained, start)
+    for value in trained.values():
+        value.requires_grad_()
+    method = _method(split, reader, trained, start)
+    return replace(method, add_clipped=_ghost(split, reader, trained, start))
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,9 @@ class Layout:
         return torch.cat([named[name].flatten(1) for name in self.shapes], 1)
 
 
-def _method(split: Split, reader: Reader, trained: Mapping[str, Tensor], label_start: Tensor) -> Method:
-    named = {**{name: value.detach() for name, value in trained.items()}, LABELS: label_start}
-    layout = Layout({name: value.shape for name, value in named.items()})
-    start = torch.cat([value.flatten() for value in named.values()])  # (K,)
+def _method(split: Split, reader: Reader, trained: Named, label_start: Tensor) -> Method:
+    layout = _layout(trained, label_start)
+    start = torch.cat([value.flatten() for value in (*trained.values(), label_start)]).detach()  # (K,)
     tokenizer, most = _encoder(reader._scorer).tokenizer, _encoder(reader._scorer).max_tokens
     ids, mask = tokens_of(tokenizer, split.train, most)  # (B, T) each
     tested, test_mask = tokens_of(tokenizer, split.test, most)  # (M, T) each
@@ -114,6 +117,33 @@ def _method(split: Split, reader: Reader, trained: Mapping[str, Tensor], label_s
         return found.softmax(-1).numpy()
 
     return Method(start.numpy(), record_gradients, probabilities, batch)
+
+
+def _layout(trained: Named, label_start: Tensor) -> Layout:
+    return Layout({**{name: value.shape for name, value in trained.items()}, LABELS: label_start.shape})
+
+
+def _ghost(split: Split, reader: Reader, trained: Named, label_start: Tensor) -> AddClipped | None:
+    """Return the fast way to a clipped sum: see `ghost`; None for a model with layers that it does not know."""
+    layers = trained_layers(reader)
+    if layers is None:
+        return None
+    layout = _layout(trained, label_start)
+    ids, mask = tokens_of(_encoder(reader._scorer).tokenizer, split.train, _encoder(reader._scorer).max_tokens)  # (B, T) each
+
+    def add(total: Tensor, mine: Sequence[Tensor], theta: Tensor, clip_norm: float) -> None:
+        index, counts = torch.cat(list(mine)), [len(m) for m in mine]
+        long = int(mask[index].sum(1).max())
+        named = layout.cut(theta.detach().requires_grad_())
+        rows = named.pop(LABELS).detach().repeat(len(index), 1, 1).requires_grad_()  # (R, L, D)
+        with watched(layers) as seen:
+            scores = functional_call(reader, named, (ids[index, :long], mask[index, :long], rows))  # (R, L)
+        weight = 1 / torch.tensor(counts).repeat_interleave(torch.tensor(counts))  # (R,)
+        loss = weight @ functional.cross_entropy(scores, split.labels[index], reduction="none")
+        *slopes, apart = torch.autograd.grad(loss, [*(each.given for each in seen), rows])  # (R, T, D) each, and (R, L, D)
+        add_clipped(layout.cut(total), seen, slopes, {LABELS: apart}, counts, clip_norm)
+
+    return add
 
 
 def _reader(split: Split) -> tuple[Reader, Tensor]:

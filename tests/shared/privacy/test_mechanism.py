@@ -7,15 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 from torch import Tensor
 
 from audits.statistics import LEVEL, examine_noise, shared_stream
 from shared.errors import InputError
 from shared.privacy.clip import clipped_sum as exact_sum
-from shared.privacy.float_path import float_release, gaussian
+from shared.privacy.float_path import CHUNK, float_release, gaussian
 from shared.privacy.mechanism import Mechanism, decode, encode, release, without_privacy
 from shared.privacy.noise import _measurement, add_noise, discrete_gaussian
-from shared.privacy.source import SecureSource, SecureStream, SimulationSource, Stream
+from shared.privacy.source import SecureSource, SecureStream, SimulationSource, Stream, uniform
 
 both_paths = pytest.mark.parametrize("exact", [True, False], ids=["exact", "float"])
 
@@ -91,6 +92,18 @@ def test_the_float_path_by_itself_drops_a_patient_that_is_not_finite(bad: float)
 def test_the_float_path_refuses_numbers_without_a_guarantee(numbers: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="protects nobody"):
         float_release(torch.zeros(0, 2, 2), *numbers, stream())
+
+
+def test_the_float_path_clips_a_long_gradient_as_it_clips_a_short_one() -> None:
+    """Four million squares that are added up in float32 lose enough for the clip to be .007 % too wide."""
+    found = float_release(torch.rand(1, 1, 2**22, generator=torch.Generator().manual_seed(0)), 2.0, 0.0, stream()).value
+    assert np.linalg.norm(found) == pytest.approx(2.0, rel=1e-5)
+
+
+def test_noise_is_the_same_however_much_is_drawn_at_once() -> None:
+    count = CHUNK + 7
+    at_once = ndtri(uniform(SimulationSource(3).stream("noise"), count)) * 1.5
+    np.testing.assert_array_equal(gaussian((count,), 1.5, SimulationSource(3).stream("noise")).numpy(), at_once)
 
 
 def test_more_coordinates_than_epsilon_is_proven_for_are_refused() -> None:
