@@ -13,10 +13,12 @@ from flwr.common import MessageType
 
 from client.carry import Carries, carries_of
 from client.chain import Chain
+from client.control import Control, control_of
 from client.gate import Gate
 from client.hospital import Hospital
 from client.ledger import Event, Ledger
 from client.opening import proposal_of, shelf_of
+from client.outbox import Outbox
 from client.personal import State
 from client.round import answer
 from client.shelf import Shelf
@@ -46,6 +48,15 @@ class _Books:
     gate: Gate
     own: Shelf | None
     carries: Carries | None
+    control: Control | None
+    outbox: Outbox  # of a site with a control, which looks back at what it sent
+
+    def controlled(self, plan: LocalPlan, request: Request) -> LocalPlan:
+        """Return the plan by which the site moves between the local steps of a round."""
+        if self.control is None:
+            return plan
+        self.control.keep(request)
+        return self.control.plan(plan, request, self.outbox, self.ledger)
 
     def carried(self, event: Event, numbers: int) -> Carry:
         """Return what the site takes into the round of a charge to come."""
@@ -63,6 +74,8 @@ class _Books:
         """Charge once; a round that an interrupted run had charged gave the same bytes, because its streams are seeded."""
         if self.own:
             self.own.keep(event.task, event.run, before, self.own.rule.moved(before, broadcast, update, event.round))
+        if self.control:
+            self.outbox.keep(event.run, event.round, update)
         if self.carries and self.ledger and after:
             self.carries.keep(event, after, self.ledger.events)
         if self.ledger is None:
@@ -104,7 +117,10 @@ def run_seed(
             found = {site: update for site, (update, _) in taken.items()}
         else:
             points = {site: own.rule.point(before[site], broadcast) for site in asked if (own := own_books[site].own)}
-            carries, taken, found = {}, {}, work(stacked, asked, *facts, points=points) if asked else {}
+            request = Request(federation.task.digest, run.name, number, broadcast)
+            controlled = {site: own_books[site].controlled(plan, request) for site in asked}
+            carries, taken = {}, {}
+            found = work(stacked, asked, *facts, points=points, controlled=controlled) if asked else {}
         for site, update in found.items():
             cost = plan.releases(carries[site].turn if carries else 0)
             mine = replace(charge, payload=sha256(update), releases=cost)
@@ -145,7 +161,8 @@ def _books(federation: Federation, home: Path) -> _Books:
     ledger = Ledger(Chain(home / LEDGER, durable=False)) if federation.private else None
     card, path = federation.task.card, home / LEDGER
     own = shelf_of(card, federation.mechanism, path, durable=False)
-    return _Books(ledger, gate, own, carries_of(card, path, durable=False) if federation.private else None)
+    carries = carries_of(card, path, durable=False) if federation.private else None
+    return _Books(ledger, gate, own, carries, control_of(card, path, durable=False), Outbox(home / "outbox", durable=False))
 
 
 def _event(federation: Federation, run: str, round_: int, asked: str) -> Event:

@@ -138,8 +138,6 @@ def simulate(
     Returns:
         `result.json`'s content, and each seed's outcome.
     """
-    if federation.task.card.plan.control != "none" and options.engine == "batched":
-        raise InputError("[plan] control 'scaffold' is not for the batched engine; leave --engine batched away.")
     out.mkdir(parents=True, exist_ok=True)
     (out / "task.toml").write_text(federation.task.text, encoding="utf-8")
     options.save(out)

@@ -20,7 +20,7 @@ from simulations.synthetic import PREFIX, synthetic_study
 
 FILE = "simulation.json"
 MOST_SITES, MOST_SEEDS = 100_000, 1000
-SCORED = 12
+SCORED = 6
 
 
 @dataclass(frozen=True)

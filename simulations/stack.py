@@ -69,6 +69,7 @@ def answers(
     source: SimulationSource,
     *purpose: str | int,
     points: Mapping[int, Array] | None = None,
+    controlled: Mapping[int, LocalPlan] | None = None,
 ) -> dict[int, Update]:
     """Return what each of these sites would send, as `client.round.answer` gives it, (P+L, D).
 
@@ -81,6 +82,7 @@ def answers(
         source: of draws and noise.
         purpose: (run, round); streams are named as `answer` names them.
         points: site -> where its gradients are taken, (P+L, D), where that is not the broadcast prompt.
+        controlled: site -> the plan by which it moves between its local steps, where that has a control.
     """
     run, round_ = purpose
     given = points or dict.fromkeys(sites if plan.steps > 1 else (), prompt)
@@ -97,7 +99,7 @@ def answers(
         for site, noised in _released(stacked, drawn, prompts, plan.mechanism, scorer, streams):
             total[site] += noised.value  # (P+L, D)
             if step + 1 < plan.steps:
-                here[site] = plan.move(here[site], noised, same)
+                here[site] = (controlled or {}).get(site, plan).move(here[site], noised, same)
     return {site: encode(value, plan.mechanism) for site, value in total.items()}
 
 

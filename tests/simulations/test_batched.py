@@ -224,14 +224,23 @@ def test_a_banded_run_is_the_same_in_both_engines_and_goes_on(home: Path) -> Non
     assert again["sites"][0]["epsilon"] == whole["sites"][0]["epsilon"]
 
 
-def test_a_card_that_it_cannot_train_is_refused_before_anything_is_written(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = 'control = "scaffold"\nlocal_steps = 2\noptimizer = "sgd"\nmomentum = 0.0\nrounds = 6'
+def test_local_steps_with_a_control_are_the_same_in_both_engines_and_go_on(home: Path) -> None:
+    plan = 'control = "scaffold"\nlocal_steps = 3\noptimizer = "sgd"\nmomentum = 0.0\nlearning_rate = 0.5\nrounds = 5'
     (home / "scaffold.toml").write_text((home / "card.toml").read_text().replace("rounds = 6", plan))
-    words = ["simulate", "scaffold.toml", "--data", "study.toml", "--sites", "3", "--partition", "iid", "--out", "s"]
-    assert promptward.main([*words, "--engine", "batched"]) == 2
-    assert "control 'scaffold' is not for the batched engine" in capsys.readouterr().err
-    assert not (home / "s").exists()
-    assert promptward.main(words) == 0
+    words = ["--data", "study.toml", "--sites", "3", "--partition", "dirichlet:0.3", "--dropout", "0.1"]
+    prompts = {}
+    for card, engine in (("scaffold", "in-process"), ("scaffold", "batched"), ("bare", "batched")):
+        (home / "bare.toml").write_text((home / "scaffold.toml").read_text().replace('control = "scaffold"\n', ""))
+        assert promptward.main(["simulate", f"{card}.toml", *words, "--engine", engine, "--out", f"{card}-{engine}"]) == 0
+        prompts[card, engine] = load_prompt(Path(f"{card}-{engine}", "prompt"))[0]
+    np.testing.assert_allclose(prompts["scaffold", "in-process"], prompts["scaffold", "batched"], atol=1e-3)
+    assert np.abs(prompts["scaffold", "batched"] - prompts["bare", "batched"]).max() > 0.02  # the control does something
+    whole = home / "scaffold-batched"
+    shutil.copytree(whole, "half")
+    (home / "half" / "checkpoints" / "seed0" / "round-00005.npz").unlink()
+    (home / "half" / "result.json").unlink()
+    assert promptward.main(["simulate", "--resume", "half"]) == 0
+    assert load_prompt(home / "half" / "prompt")[0].tolist() == prompts["scaffold", "batched"].tolist()
 
 
 @pytest.mark.parametrize("engine", ["in-process", "batched"])
