@@ -20,7 +20,7 @@ from client.ledger import Event, Ledger
 from client.opening import proposal_of, shelf_of
 from client.outbox import Outbox
 from client.personal import State
-from client.round import answer
+from client.round import LocalPlan, answer
 from client.shelf import Shelf
 from server.aggregate import ServerState, apply, init
 from server.checkpoint import RunFolder
@@ -148,8 +148,9 @@ def _close(run: Run, state: ServerState, broadcast: Array, updates: Mapping[str,
     card = run.task.card
     left_out = {name: "it did not reply" for name in card.plan.sites if name not in updates}
     require_quorum(card, state.round + 1, updates, left_out)
-    sums = {name: decode(update, run.mechanism) for name, update in updates.items() if name in card.hospitals}
-    combined = combine(sums, card.plan, len(card.hospitals))
+    hospitals = frozenset(card.hospitals)
+    sums = {name: decode(update, run.mechanism) for name, update in updates.items() if name in hospitals}
+    combined = combine(sums, card.plan, len(hospitals))
     after = apply(state, combined.updates, rule_of(card))
     size = deflated_size(Message(pack_reply(next(iter(updates.values()))), 1, MessageType.TRAIN))
     now = {**received, **{name: sha256(update) for name, update in updates.items()}}

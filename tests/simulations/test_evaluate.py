@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from shared.card import Task
 from shared.prompt import Array
@@ -20,6 +21,7 @@ def test_auc_is_the_share_of_pairs_in_order() -> None:
     scores, labels = random.integers(0, 9, 60) / 9, random.integers(0, 2, 60)
     found = auc(np.stack([1 - scores, scores], 1).astype(np.float32), labels)
     assert found == pytest.approx(pairs(scores, labels), abs=1e-9)
+    assert found == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
 
 
 def test_the_curves_scores_are_those_of_the_whole(task: Task, scorer: Scorer, prompt: Array) -> None:
