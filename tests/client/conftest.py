@@ -21,6 +21,26 @@ from shared.wire import Request
 Open = Callable[..., Hospital]
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def cut_off(hospital: Hospital, request: Request, part: str, method: str, after: bool) -> None:
+    """Kill the hospital while it answers, before or after a part of it, such as its ledger, did something."""
+    kind = type(getattr(hospital, part))
+    whole = getattr(kind, method)
+
+    def cut(self: object, *args: object) -> None:
+        if after:
+            whole(self, *args)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, method, cut)
+        with pytest.raises(Killed):
+            hospital.respond(request)
+
+
 @pytest.fixture
 def open_hospital(task: Task, scorer: Scorer, patients: Pool, tmp_path: Path) -> Iterator[Open]:
     """Return a function that opens the same hospital on the same files, as after a restart: the one before is closed."""

@@ -20,14 +20,10 @@ from shared.privacy.mechanism import Mechanism, Update
 from shared.privacy.planned import epsilon_of_plan, releases_of
 from shared.privacy.source import SimulationSource
 from shared.wire import Request, unpack_reply
-from tests.client.conftest import Open
+from tests.client.conftest import Open, cut_off
 
 Ask = Callable[..., Request]
 BANDED = Mechanism(0.5, 1.0, 3.0, bands=2)
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
 
 
 @pytest.fixture
@@ -89,24 +85,12 @@ def test_killed_at_any_point_it_has_taken_one_turn_if_it_paid(
     resent: bool,
     open_banded: Callable[..., Hospital],
     ask: Ask,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Round 2 is cut off; then it is asked for again, or the run goes on without it. Round 3 builds on what it must."""
     part, method, after, charged = point
     hospital, one, two, three = open_banded(), ask(1), ask(2, shift=0.5), ask(3, shift=0.25)
     sent(hospital, one)
-    object_ = getattr(hospital, part)
-    whole = getattr(type(object_), method)
-
-    def cut(self: object, *args: object) -> None:
-        if after:
-            whole(self, *args)
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(type(object_), method, cut)
-        with pytest.raises(Killed):
-            hospital.respond(two)
+    cut_off(hospital, two, part, method, after)
     hospital = open_banded()
     taken = [one, two, three] if charged or resent else [one, three]
     if resent:

@@ -18,16 +18,12 @@ from shared.errors import InputError, RefusedError, RunError
 from shared.privacy.mechanism import Mechanism, Update
 from shared.prompt import Array
 from shared.wire import Request, sha256, unpack_reply
-from tests.client.conftest import Open
+from tests.client.conftest import Open, cut_off
 
 Ask = Callable[..., Request]
 FLOAT = Mechanism(1.0, 1.0, 0.0, exact=False)
 RULE = Rule(learning_rate=0.1, pull=2.0, denominator=5.0, own_from=0, average_from=3, mechanism=FLOAT)
 EXACT = replace(RULE, mechanism=Mechanism(0.5, 1.0, 3.0))  # that of the hospitals here
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
 
 
 def test_a_move_by_hand() -> None:
@@ -129,24 +125,12 @@ def test_killed_at_any_point_it_has_moved_once_if_it_paid(
     open_own: Own,
     ask: Ask,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Round 2 is cut off at one point; then it is asked for again, or the run goes on without it. Round 3 starts where it must."""
     part, method, after, charged = point
     hospital, one, two, three = open_own(), ask(1), ask(2, shift=0.5), ask(3, shift=0.25)
     updates = {1: sent(hospital, one)}
-    object_ = getattr(hospital, part)
-    whole = getattr(type(object_), method)
-
-    def cut(self: object, *args: object) -> None:
-        if after:
-            whole(self, *args)
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(type(object_), method, cut)
-        with pytest.raises(Killed):
-            hospital.respond(two)
+    cut_off(hospital, two, part, method, after)
     kept = np.load(tmp_path / "outbox/run1-2.npy") if charged else None
     seen: list[Array] = []
 
