@@ -56,7 +56,7 @@ class Forgetful(Hospital):
 class Spendthrift(Hospital):
     """A hospital that never looks at its budget."""
 
-    def _afford(self, round_: int) -> None:
+    def _afford(self, round_: int, turn: int, cost: int) -> None:
         pass
 
 
