@@ -3,6 +3,7 @@
 Letters in shape comments: B records, T tokens, P prompt rows, L labels, D hidden size.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +25,9 @@ BATCH = 64  # records in one pass: on a processor no slower a record than more o
 COSINE_SCALE = 20.0  # of a card that names no scale and whose labels are scored by cosines
 
 
+Loss = Callable[[Hidden, Tensor, Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Scorer:
     """Scores records with a prompt on a frozen backbone.
@@ -43,6 +47,7 @@ class Scorer:
     deep: bool = False  # the prompt has rows for every layer from `layer` on
     tuning: Tuning | None = None  # where the tensor's rows are changes of the model, and the prompt's rows are frozen
     windows: Windows | None = None  # how a long text is read; None: it is cut
+    fast: Loss | None = None  # `loss`, compiled: `shared.compiled`
 
     @property
     def device(self) -> torch.device:
@@ -141,10 +146,13 @@ class Scorer:
         pieces = [self._gradients(hidden[i], labels[i], each[i]) for i in pieces_of(hidden, self.most(batch))]
         return torch.cat(pieces) if pieces else torch.zeros(0, *self.shape.shape)
 
+    def loss(self, hidden: Hidden, labels: Tensor, prompts: Tensor) -> Tensor:
+        """Return the sum of the records' own cross-entropies, which never couples them."""
+        return functional.cross_entropy(self.logits(hidden, prompts), labels.to(self.device), reduction="sum")
+
     def _gradients(self, hidden: Hidden, labels: Tensor, prompts: Tensor) -> Tensor:
         expanded = prompts.requires_grad_()  # (B, P+L, D), a copy
-        scores = self.logits(hidden, expanded)  # (B, L)
-        loss = functional.cross_entropy(scores, labels.to(self.device), reduction="sum")  # never coupled: a plain sum
+        loss = (self.fast or self.loss)(hidden, labels, expanded)
         return torch.autograd.grad(loss, expanded)[0].cpu()
 
 

@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the frozen model, instead of the card's; prompt and noise stay as they are",
     )
     parser.add_argument("--device", default="cpu", help="where the frozen model runs: cpu (default), cuda or cuda:N")
+    parser.add_argument(
+        "--compile", action="store_true", help="gradients through torch.compile: no gain on a processor, see docs/benchmarks.md"
+    )
     for name, what in (
         ("dropout", "probability that a site is away in a round"),
         ("stragglers", "probability that a site's reply comes too late: charged, not counted"),

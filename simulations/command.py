@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 from server.strategy import RoundSeen
 from shared.canaries import read_canaries
 from shared.card import Task
+from shared.compiled import compiled
 from shared.device import enough_memory
 from shared.errors import InputError, RunError
 from shared.peft_format import save_prompt
@@ -56,6 +58,8 @@ def run(args: argparse.Namespace, started: float) -> int:
     canaries = read_canaries(Path(options.canaries)) if options.canaries else None
     hold, device = HOLD[options.engine], options.device
     federation = prepare(task, sites, options.private, canaries, options.schedule, hold, device=device)
+    if options.compile:
+        federation = replace(federation, scorer=compiled(federation.scorer))
     with _kept(out), enough_memory(device):
         result, _ = simulate(federation, options, out, console, started, args.ray_address)
     if args.json:
@@ -76,7 +80,7 @@ def _asked(args: argparse.Namespace) -> tuple[Task, Options, Changes, Path]:
         raise InputError("--no-privacy and --epsilon contradict each other; give one of them.")
     canaries = str(args.canaries.resolve()) if args.canaries else None
     missing = (args.dropout, args.stragglers, args.late_joiners)
-    where = (args.engine, *missing, args.actors, args.curve, args.device)
+    where = (args.engine, *missing, args.actors, args.curve, args.device, args.compile)
     options = Options(partition, args.seeds, args.split, not args.no_privacy, data, canaries, *where)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     out = args.out or Path("runs") / f"{task.card.name}-{stamp}"

@@ -39,6 +39,7 @@ class Options:
         actors: how many of Ray's actors; None: one for each core.
         curve: about how many rounds of a seed are scored on the test patients; the last always is.
         device: where the model runs: `cpu`, `cuda` or `cuda:N`.
+        compile: take gradients through `torch.compile`.
     """
 
     partition: str = "natural"
@@ -54,6 +55,7 @@ class Options:
     actors: int | None = None
     curve: int = SCORED
     device: str = "cpu"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -67,6 +69,8 @@ class Options:
             raise InputError(f"--actors {self.actors}: give the number of Ray's actors, at least 1, with --engine ray.")
         if require_device(self.device) != "cpu" and self.engine == "ray":
             raise InputError(f"--device {self.device}: Ray's actors compute on cpu; take --engine batched.")
+        if self.compile and self.engine == "ray":
+            raise InputError("--compile: Ray's actors do not compile; take --engine batched.")
         if not 0 <= self.split < 2**32:
             raise InputError(f"--split {self.split}: the seed of the split is between 0 and {2**32 - 1}.")
 

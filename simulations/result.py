@@ -74,6 +74,7 @@ def assemble(federation: Federation, options: Options, outcomes: Sequence[SeedOu
         "task_digest": federation.task.digest,
         "engine": options.engine,
         "device": options.device,
+        "compiled": options.compile,
         "partition": options.partition,
         "split": options.split,
         "seeds": [outcome.seed for outcome in outcomes],

@@ -2,11 +2,10 @@
 
 Forward and backward of 32 records of 64 tokens without padding, one thread: as it is, and through `torch.compile` with fixed shapes
 and the whole of it in one graph. Both give the same gradients, which is checked. MODE is torch's: default, or
-max-autotune-no-cudagraphs. The seconds of compiling are counted once for each shape; real batches have several. docs/benchmarks.md
-says why Promptward has no option for it.
+max-autotune-no-cudagraphs. The seconds of compiling are counted once for each shape; real batches have several. It is what
+`promptward simulate --compile` does, which docs/benchmarks.md says nobody needs on a processor.
 """
 
-import shutil
 import sys
 
 import torch
@@ -14,24 +13,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from shared.backbone import Hidden
-from shared.errors import InputError
+from shared.compiled import require_compiler
 from shared.scoring import build
 from simulations.benchmarks.steps import batch, varied_card
 from simulations.benchmarks.turns import conditions, in_turn, line, measured, ratios
 
-COMPILERS = ("c++", "g++", "clang++")
 CARDS = {
     "input prompt, float32": (0, "float32", 1e-4),
     "late prompt, float32": (5, "float32", 1e-4),
     "input prompt, bfloat16": (0, "bfloat16", 0.1),
     "late prompt, bfloat16": (5, "bfloat16", 0.1),
 }
-
-
-def require_compiler() -> None:
-    """Raise `InputError` where torch would find no C++ compiler."""
-    if not any(map(shutil.which, COMPILERS)):
-        raise InputError("torch.compile needs a C++ compiler, and there is none here; install g++ (gcc alone is not enough).")
 
 
 def measure(name: str, turns: int, mode: str) -> None:
