@@ -7,7 +7,7 @@ without noise. The last round of a plan leaves none of these sums.
 
 import functools
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -67,17 +67,17 @@ class Carries:
             raise RunError(
                 f"{path}: what later rounds need could not be written ({error}); free disk space and start again."
             ) from None
-        kept = {path, *(self._path(task, run, e.round) for e in _charged(events, event)[-1:])}
-        for old in self.folder.glob(f"{task}-{run}-*.npz"):
-            if old not in kept:
-                old.unlink(missing_ok=True)
+        self._drop_but(event, {path, *(self._path(task, run, e.round) for e in _charged(events, event)[-1:])})
 
     def settled(self, event: Event) -> None:
         """Drop what the last round of a plan needed, once it is charged: its sums have no noise on them."""
         if event.round == self.rounds:
-            for old in self.folder.glob(f"{event.task}-{event.run}-*.npz"):
-                if old != self._path(event.task, event.run, event.round):
-                    old.unlink(missing_ok=True)
+            self._drop_but(event, {self._path(event.task, event.run, event.round)})
+
+    def _drop_but(self, event: Event, kept: Set[Path]) -> None:
+        for old in self.folder.glob(f"{event.task}-{event.run}-*.npz"):
+            if old not in kept:
+                old.unlink(missing_ok=True)
 
     def _path(self, task: str, run: str, round_: int) -> Path:
         return self.folder / f"{task}-{run}-{round_}.npz"

@@ -83,6 +83,8 @@ class Hospital:
         asked = sha256(request.prompt)
         earlier = self.ledger.find(request.task_digest, request.run, request.round) if self.ledger else None
         if earlier is not None:
+            if self.carries:
+                self.carries.settled(earlier)  # where the process was killed between charge and here
             return self.gate.release(request, self._again(request, earlier, asked))
         turn = self.ledger.rounds(request.task_digest, request.run) if self.ledger else 0
         cost = self.proposal.plan.releases(turn)

@@ -132,6 +132,18 @@ def test_the_last_round_leaves_no_sum_without_noise(open_banded: Callable[..., H
         assert data["sent"].any()
 
 
+def test_killed_before_it_could_drop_them_it_does_when_it_is_asked_again(
+    open_banded: Callable[..., Hospital], ask: Ask, tmp_path: Path
+) -> None:
+    hospital = open_banded()
+    sent(hospital, ask(5))
+    cut_off(hospital, ask(6), "carries", "settled", after=False)
+    assert len(list((tmp_path / "carry").iterdir())) == 2
+    sent(open_banded(), ask(6))
+    [last] = (tmp_path / "carry").iterdir()
+    assert last.stem.endswith("-6")
+
+
 def test_only_the_turns_group_is_drawn_whoever_else_is_there(patients: Pool) -> None:
     source, groups_ = SimulationSource(1), patients.groups(2)
     surely = replace(BANDED, sample_rate=0.5)  # 2 bands at rate 1/2: the group is in for certain
