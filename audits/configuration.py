@@ -103,6 +103,10 @@ def _distinct(payloads: list[_Payload]) -> Verdict:
 
 def _noised(payloads: list[_Payload], mechanism: Mechanism) -> Verdict:
     """Hold each payload's energy against the noise alone: a signal only adds to it, so too little of it is missing noise."""
+    claim = "No payload has less energy than the card's noise alone"
+    caveat = "A strong signal can hide missing noise; L2 measures the noise itself on made-up patients."
+    if not payloads:  # of a banded run in which every site missed rounds
+        return Verdict("L0", claim, "no site sent enough rounds one after the other", f"p at least {LEVEL:g}", None, caveat)
     scale = mechanism.noise_multiplier * mechanism.clip_norm / mechanism.grid
     size = payloads[0].update.size
     energies = np.array([float((p.update.astype(np.float64) ** 2).sum()) for p in payloads]) / scale**2
@@ -110,11 +114,11 @@ def _noised(payloads: list[_Payload], mechanism: Mechanism) -> Verdict:
     p_value = min(1.0, len(payloads) * float(stats.chi2.cdf(least, size)))
     return Verdict(
         "L0",
-        "No payload has less energy than the card's noise alone",
+        claim,
         f"the weakest has {least / size:.3f} of it, p = {p_value:.2g}",
         f"p at least {LEVEL:g}",
         p_value >= LEVEL,
-        "A strong signal can hide missing noise; L2 measures the noise itself on made-up patients.",
+        caveat,
     )
 
 
@@ -160,7 +164,7 @@ def _terms(run: RunFiles, mechanism: Mechanism) -> Table:
     rows = [
         ("unit of privacy", f"{card.privacy.unit}, at most {card.privacy.max_records} records of each"),
         ("adjacency", card.privacy.adjacency),
-        ("sampling", f"Poisson, rate {mechanism.draw_rate:g}" + (f" in every {bands}th turn" if bands > 1 else "")),
+        ("sampling", f"Poisson, rate {mechanism.draw_rate:g}" + (f" in one turn of {bands}" if bands > 1 else "")),
         ("clip norm", f"{mechanism.clip_norm:g}"),
         ("noise", f"{card.privacy.mechanism}, multiplier {mechanism.noise_multiplier:g}"),
         ("releases of a site", f"{card.plan.rounds} rounds of {card.plan.local_steps}" + (f", {bands} bands" if bands > 1 else "")),

@@ -11,6 +11,7 @@ from audits.agreement import Agreement, compare
 from audits.coordinator import RunArrays, RunFiles, read_arrays, read_run
 from audits.evidence import gather
 from audits.section import Section
+from shared.card import Task
 from shared.privacy.mechanism import Update
 from tests.books import Files
 
@@ -108,3 +109,16 @@ def test_an_audit_sites_epsilon_is_published_beside_the_hospitals(
     assert not failed(recount.audit(beside, arrays, agreement))
     low = replace(run, result={**run.result, "sites": [north], "audit_site": south | {"epsilon": 0.1}})
     assert "too little is published for South" in recount.audit(low, arrays, agreement).findings[0]
+
+
+def test_payloads_of_a_banded_run_with_gaps_are_left_undecided(run: RunFiles, arrays: dict[str, RunArrays]) -> None:
+    """Without the rounds before it nothing is known of a payload's own noise: no verdict, and no error."""
+    text = run.task.text.replace("sample_rate = 0.5", "sample_rate = 0.25\nbands = 2")
+    gaps = {
+        name: replace(one, updates={site: {n: u for n, u in some.items() if n == 2} for site, some in one.updates.items()})
+        for name, one in arrays.items()
+    }
+    section = configuration.audit(replace(run, task=Task.parse(text, "card.toml")), gaps)
+    [energy] = [verdict for verdict in section.verdicts if "less energy" in verdict.claim]
+    assert energy.holds is None
+    assert not failed(section)
