@@ -122,8 +122,7 @@ def answers_in_turn(
     for site, carry in carries.items():
         mine = groups[stacked.first[site] : stacked.first[site + 1]]  # (N,)
         drawn[site] = drawn_in_turn(mine, mechanism, carry.turn, source, run, stacked.names[site], round_)
-    place = np.repeat(np.arange(len(drawn)), [len(d) for d in drawn.values()])  # (N,)
-    patients = np.concatenate([stacked.first[site] + d for site, d in drawn.items()])  # (N,)
+    place, patients = _placed(stacked, drawn)  # (N,) each
     sums = torch.zeros(mechanism.bands, len(drawn), prompt.size, dtype=torch.int64)  # (b, S, K)
     for index, gradients in _gradients(stacked, patients, place, torch.from_numpy(np.array(prompt)), scorer):
         sums.index_add_(1, torch.from_numpy(place)[index], torch.from_numpy(parts_of(gradients, mechanism)))
@@ -145,8 +144,7 @@ def _released(
 ) -> Iterator[tuple[int, NoisedSum]]:
     """Give each site's noised sum; `prompts` is one for all (P+L, D), or one a site (S, P+L, D)."""
     shape = prompts.shape[-2:]
-    place = np.repeat(np.arange(len(drawn)), [len(d) for d in drawn.values()])  # (N,), which of `drawn` a patient belongs to
-    patients = np.concatenate([stacked.first[site] + d for site, d in drawn.items()])  # (N,)
+    place, patients = _placed(stacked, drawn)  # (N,) each
     if not mechanism.exact:
         kept = torch.zeros(len(patients), *shape)
         for index, gradients in _gradients(stacked, patients, place, prompts, scorer):
@@ -161,6 +159,12 @@ def _released(
     for number, site in enumerate(drawn):
         clipped = ClippedSum(sums[number].numpy().reshape(shape), STEPS, mechanism.grid)
         yield site, add_noise(clipped, mechanism.noise_multiplier, streams[site])
+
+
+def _placed(stacked: Stack, drawn: Mapping[int, Indices]) -> tuple[Indices, Indices]:
+    """Return of all drawn patients, site after site, to which of `drawn` and which of the pool's they are, (N,) each."""
+    place = np.repeat(np.arange(len(drawn)), [len(d) for d in drawn.values()])
+    return place, np.concatenate([stacked.first[site] + d for site, d in drawn.items()])
 
 
 def _gradients(

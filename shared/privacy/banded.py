@@ -141,16 +141,10 @@ def groups(keys: NDArray[np.uint64], bands: int) -> NDArray[np.int64]:
     return (keys % np.uint64(bands)).astype(np.int64)
 
 
-def charged(turn: int, bands: int) -> int:
-    """Return how many releases of the theorem a turn begins: 1 in turns 0, b, 2b, ..., else 0.
-
-    The sum over turns 0 ... T-1 is ``ceil(T / b)``, what the patients of group 0 spend; those of other groups spend that or less.
-    """
-    return int(turn % bands == 0)
-
-
 def releases(turns: int, bands: int, turn: int = 0) -> int:
-    """Return the theorem's releases in so many turns from `turn` on.
+    """Return the theorem's releases that begin in so many turns from `turn` on: one in each of the turns 0, b, 2b, ...
+
+    From turn 0 on they are ``ceil(T / b)``: what the patients of group 0 spend, and those of other groups spend that or less.
 
     >>> releases(10, 4), releases(10, 4, turn=1), releases(10, 1)
     (3, 2, 10)

@@ -26,14 +26,9 @@ def mechanism_of(card: TaskCard) -> Mechanism:
     return Mechanism(privacy.sample_rate, privacy.clip_norm, sigma, exact, privacy.bands)
 
 
-def sums_of(card: TaskCard) -> int:
-    """Return how many noised sums a site sends over the whole plan."""
-    return card.plan.rounds * card.plan.local_steps
-
-
 def releases_of(card: TaskCard) -> int:
-    """Return as how many releases the accountant takes them: as many as there are, or with bands one for every b."""
-    return releases(sums_of(card), card.privacy.bands)
+    """Return as how many releases the accountant takes a site's whole plan: a noised sum each, or with bands b of them."""
+    return releases(card.plan.rounds * card.plan.local_steps, card.privacy.bands)
 
 
 def epsilon_of_plan(card: TaskCard) -> float:

@@ -151,9 +151,9 @@ def test_what_a_site_may_send_stays_in_range_and_a_coordinator_knows_its_height(
 
 def test_what_a_run_costs() -> None:
     for turns, bands in ((12, 1), (12, 3), (13, 3), (2, 5)):
-        assert sum(banded.charged(t, bands) for t in range(turns)) == banded.releases(turns, bands) == math.ceil(turns / bands)
+        assert sum(banded.releases(1, bands, t) for t in range(turns)) == banded.releases(turns, bands) == math.ceil(turns / bands)
     for turns, bands, at in ((7, 3, 1), (7, 3, 2), (7, 3, 3), (1, 4, 0), (1, 4, 1)):
-        assert banded.releases(turns, bands, at) == sum(banded.charged(t, bands) for t in range(at, at + turns))
+        assert banded.releases(turns, bands, at) == sum(banded.releases(1, bands, t) for t in range(at, at + turns))
     one = mechanism(4)  # 4 bands at rate 1/4: every patient is in once in 4 turns for certain
     assert one.spends == Release(1.0, 3.0, STEPS)
     found = spent([one.spends] * one.releases(20), 1e-5).epsilon
